@@ -45,23 +45,24 @@ clean: ## remove what setup and the tools made; never data
 
 # --- Locked requirements: one file for each kind of installation, all from uv.lock, with hashes ---
 
-LOCKED := dev demo ingest aggregator
-EXTRAS_dev := dev
-EXTRAS_demo := demo
-EXTRAS_ingest := ingest kafka postgresql
-EXTRAS_aggregator := aggregator kafka postgresql
-export = $(BIN)/uv export --quiet --frozen --no-header --no-annotate --no-emit-project $(EXTRAS_$(1):%=--extra %)
+LOCKED := dev demo ingest aggregator build
+EXPORT_dev := --extra dev
+EXPORT_demo := --extra demo
+EXPORT_ingest := --extra ingest --extra kafka --extra postgresql --no-group build
+EXPORT_aggregator := --extra aggregator --extra kafka --extra postgresql --no-group build
+EXPORT_build := --only-group build
+export = $(BIN)/uv export --quiet --frozen --no-header --no-annotate --no-emit-project $(EXPORT_$(1))
 
 # --- The virtual environment. A stamp says which requirements are in it; dev contains demo. ---
-# (pip is order-only: its own date is no reason to install again.)
+# pip is order-only: its own date is no reason to install again. --no-deps: the lists are complete.
 
 $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(BIN)/pip
-	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $(VENV)/demo.stamp $@
 
 $(VENV)/demo.stamp: requirements/demo.txt pyproject.toml | $(BIN)/pip
-	$(PIP) install --quiet --require-hashes -r requirements/demo.txt
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements/demo.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
