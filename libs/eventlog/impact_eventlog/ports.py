@@ -49,7 +49,7 @@ class Partition(NamedTuple):
     """One partition of one topic."""
 
     topic: str
-    index: int
+    number: int
 
 
 class Record(NamedTuple):

@@ -12,7 +12,7 @@ ONE = 10**SCALE
 LIMIT = 10**15  # |x| must stay below: a sum of 10^14 such values still fits NUMERIC(38, 9)
 
 # wide enough that no JSON number within the door's limits is rounded before the one rounding that counts
-_EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
+EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
 
 
 class OutOfRangeError(ValueError):
@@ -25,12 +25,13 @@ def to_nanos(value: int | Decimal) -> int:
         raise OutOfRangeError(f"{value} is not between -10^15 and 10^15")
     if isinstance(value, int):
         return value * ONE
-    return int(value.scaleb(SCALE, _EXACT).to_integral_value(ROUND_HALF_EVEN, _EXACT))
+    nanos: Decimal = value.scaleb(SCALE, EXACT)
+    return int(nanos.to_integral_value(ROUND_HALF_EVEN, EXACT))
 
 
 def from_nanos(nanos: int) -> Decimal:
     """The exact decimal of `nanos` units of 10^-9."""
-    return Decimal(nanos).scaleb(-SCALE, _EXACT)
+    return Decimal(nanos).scaleb(-SCALE, EXACT)
 
 
 def divide(numerator: int, denominator: int) -> int:

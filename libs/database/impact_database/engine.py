@@ -1,0 +1,80 @@
+"""Opens the metrics database: PostgreSQL (schema `impact`) or an SQLite file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+SCHEMA = "impact"
+STATEMENT_TIMEOUT_MS = 60_000  # far below max_poll_interval: a stuck database must not cost the group
+
+
+class UnsupportedDatabase(ValueError):
+    """The URL names a database other than PostgreSQL and SQLite."""
+
+
+def connect(url: str) -> AsyncEngine:
+    """An engine for `url` (`sqlite:///metrics.db` or `postgresql://user@host/name`). Opens nothing yet.
+
+    On PostgreSQL every connection finds the tables and views in the schema `impact`.
+    Raises UnsupportedDatabase.
+    """
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _connect_sqlite(parsed)
+    if backend == "postgresql":
+        return _connect_postgresql(parsed)
+    raise UnsupportedDatabase(
+        f"{backend!r} is not supported: IMPACT_DATABASE_URL takes a postgresql:// or a sqlite:/// URL"
+    )
+
+
+def read_only(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine for readers: on SQLite its transactions do not take the write lock."""
+    return engine.execution_options(impact_read_only=True)
+
+
+def _connect_postgresql(url: URL) -> AsyncEngine:
+    settings = {
+        "search_path": SCHEMA,
+        "application_name": "impact",
+        "timezone": "UTC",
+        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+        "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),
+    }
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_pre_ping=True,
+        pool_size=5,
+        connect_args={"server_settings": settings, "timeout": 10},
+    )
+
+
+def _connect_sqlite(url: URL) -> AsyncEngine:
+    engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30})
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    raw: Any = connection
+    raw.isolation_level = None  # transactions are begun below, not by the driver's guesses
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-65536"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # a transaction that reads first and writes later fails under a second writer: writers lock at once
+    reads = connection.get_execution_options().get("impact_read_only", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -1,0 +1,324 @@
+"""The metrics database's tables. Analysts read the views (`impact_schemas.views`); these are the store's own.
+
+Times are `Instant` (microseconds since 1970, UTC) and numbers `Exact` (integers of 10^-9) on the Python
+side; in SQL they are TIMESTAMPTZ and NUMERIC on PostgreSQL, sortable UTC text and decimal text on SQLite.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from impact_schemas import numbers
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+    from sqlalchemy.types import TypeEngine
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_datetime(micros: int) -> datetime:
+    """The UTC datetime of `micros` microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+class Instant(TypeDecorator[int]):
+    """A moment in microseconds since 1970, UTC."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """SQLite gets text in the form of its own date functions, which sorts by time."""
+        kind = String() if dialect.name == "sqlite" else DateTime(timezone=True)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> datetime | str | None:
+        """Microseconds to what the driver takes."""
+        if value is None:
+            return None
+        moment = to_datetime(value)
+        return moment.replace(tzinfo=None).isoformat(" ") if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002 (fixed by SQLAlchemy)
+        """What the driver gives to microseconds."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value).replace(tzinfo=UTC)
+        return to_micros(value)
+
+
+class Exact(TypeDecorator[int]):
+    """A number in units of 10^-9, never through a float."""
+
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """SQLite has no exact numbers: decimal text there."""
+        kind = String() if dialect.name == "sqlite" else Numeric(38, numbers.SCALE)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Decimal | str | None:
+        """Nanos to what the driver takes."""
+        if value is None:
+            return None
+        exact = numbers.from_nanos(value)
+        return format(exact, "f") if dialect.name == "sqlite" else exact
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002 (fixed by SQLAlchemy)
+        """What the driver gives to nanos."""
+        return None if value is None else int(Decimal(value).scaleb(numbers.SCALE, numbers.EXACT))
+
+
+metadata = MetaData()
+
+# --- what is counted: catalog, products, metrics ------------------------------------------------------
+
+catalog_state = Table(
+    "catalog_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row: 1
+    Column("generation", Integer, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("activated_at", Instant, nullable=False),
+)
+
+product = Table(
+    "product",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("statement", Text),
+    Column("beneficiaries", Text),
+    Column("north_star", String),
+    Column("active", Boolean, nullable=False),
+)
+
+metric_version = Table(
+    "metric_version",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("metric", String, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("counting_hash", String, nullable=False),  # of what decides its numbers: a new one, a new version
+    Column("active", Boolean, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("quantity", String),
+    Column("role", String, nullable=False),
+    Column("level", String),
+    Column("direction", String, nullable=False),
+    Column("aggregate", String, nullable=False),  # 'ratio' for a ratio
+    Column("evidence", String, nullable=False),
+    Column("method", Text),
+    Column("source", Text),
+    Column("owner", Text),
+    Column("sdg", Text),  # JSON array
+    Column("iris", Text),  # JSON array
+    Column("min_cell", Integer),
+    Column("definition", Text, nullable=False),  # JSON
+)
+
+series = Table(
+    "series",
+    metadata,
+    # a hash of the rest: every aggregator and every rebuild gives a series the same id without asking
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("product", String, nullable=False),
+    Column("metric", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("segment", Text, nullable=False),  # JSON with sorted keys
+    UniqueConstraint("product", "metric", "version", "segment"),
+)
+
+# --- numbers ------------------------------------------------------------------------------------------
+
+bucket = Table(
+    "bucket",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("resolution", String, primary_key=True),  # 1m, 1h, 1d, all
+    Column("bucket_start", Instant, primary_key=True),
+    Column("shard", Integer, primary_key=True, autoincrement=False),  # the partition: one writer a row
+    Column("seen", BigInteger, nullable=False),  # events of the metric's types; kept on the total's rows
+    Column("last_time", Instant),  # the latest of them
+    Column("count", BigInteger, nullable=False),
+    Column("sum", Exact),
+    Column("min", Exact),
+    Column("max", Exact),
+    Column("latest_time", Instant),
+    Column("latest_tiebreak", LargeBinary),  # of equal times the greater identity is the latest
+    Column("latest_value", Exact),
+    Column("estimate", Exact),  # what the sketch says for this shard alone
+    Column("updated_at", Instant, nullable=False),
+    Column("sketch", LargeBinary),  # last: on SQLite what stands behind a large value is slow to reach
+    Index("bucket_by_time", "resolution", "bucket_start"),
+    sqlite_with_rowid=False,
+)
+
+merged_estimate = Table(
+    "merged_estimate",  # of a sketch over all shards: estimates cannot be added
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("resolution", String, primary_key=True),
+    Column("bucket_start", Instant, primary_key=True),
+    Column("estimate", Exact, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+rolling_value = Table(
+    "rolling_value",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("time_window", String, primary_key=True),
+    Column("value", Exact),
+    Column("n", BigInteger),
+    Column("status", String, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+window_position = Table(
+    "window_position",  # where each window stands as of the last tick
+    metadata,
+    Column("time_window", String, primary_key=True),
+    Column("window_start", Instant),  # null: all time
+    Column("as_of", Instant, nullable=False),
+)
+
+_row_id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
+
+changed_series = Table(
+    "changed_series",  # written by the fold, read and deleted by the tick
+    metadata,
+    Column("id", _row_id, primary_key=True, autoincrement=True),
+    Column("series_id", BigInteger, nullable=False),
+)
+
+changed_sketch = Table(
+    "changed_sketch",  # the same, for buckets whose shards must be merged
+    metadata,
+    Column("id", _row_id, primary_key=True, autoincrement=True),
+    Column("series_id", BigInteger, nullable=False),
+    Column("resolution", String, nullable=False),
+    Column("bucket_start", Instant, nullable=False),
+)
+
+# --- exactly once -------------------------------------------------------------------------------------
+
+claim = Table(
+    "claim",
+    metadata,
+    Column("topic", String, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("log_id", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", String, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+leader = Table(
+    "leader",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row: 1
+    Column("holder", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+event_identity = Table(
+    "event_identity",
+    metadata,
+    Column("identity", LargeBinary, primary_key=True),
+    Column("digest", BigInteger, nullable=False),  # of the content: tells a resend from a conflict
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False),  # index within the record
+    sqlite_with_rowid=False,
+)
+
+ledger_count = Table(
+    "ledger_count",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("topic", String, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("counted", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    Column("quarantined", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("topic", String, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("product", String, nullable=False),
+    Column("code", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("pointer", Text),
+    Column("received_at", Instant, nullable=False),
+    Column("event_id", Text),
+    Column("event_source", Text),
+    Column("event_type", Text),
+    Column("payload", Text),
+    Column("replayed_at", Instant),
+    Index("quarantine_by_time", "product", "received_at"),
+)
+
+log_hole = Table(
+    "log_hole",
+    metadata,
+    Column("topic", String, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("first_offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_offset", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("found_at", Instant, nullable=False),
+)
+
+# --- access -------------------------------------------------------------------------------------------
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("key_id", String, primary_key=True),
+    Column("product", String, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of 256 random bits
+    Column("scopes", String, nullable=False),  # space separated
+    Column("label", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+)

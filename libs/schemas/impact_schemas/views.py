@@ -1,0 +1,261 @@
+"""The views that analysts query: the same names and columns on PostgreSQL and SQLite, each with its comment.
+
+A column's expression is portable SQL. Exact decimals leave the store as NUMERIC on PostgreSQL and as the
+nearest double on SQLite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class ViewColumn:
+    """One column: its name, its SQL, and what it means."""
+
+    name: str
+    sql: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view: what a row is, its columns, and where they come from."""
+
+    name: str
+    comment: str
+    columns: tuple[ViewColumn, ...]
+    source: str
+
+
+def _number(expression: str) -> str:
+    # decimal text on SQLite becomes the nearest double by this; NUMERIC on PostgreSQL stays as it is
+    return f"(0.0 + {expression})"
+
+
+_PRODUCT = ("product", "the product's name: the tenant")
+_METRIC = ("metric", "the metric's name in the product's catalog")
+_SEGMENT = (
+    "segment",
+    "JSON with sorted keys: {} is the total; null is the unknown group. Never add values over segments",
+)
+
+
+def _columns(*rows: tuple[str, str, str]) -> tuple[ViewColumn, ...]:
+    return tuple(ViewColumn(*row) for row in rows)
+
+
+PRODUCTS = View(
+    "products",
+    "One row a product: its mission as the catalog states it.",
+    _columns(
+        (_PRODUCT[0], "product", _PRODUCT[1]),
+        ("title", "title", "the product's title"),
+        ("statement", "statement", "the mission statement"),
+        ("beneficiaries", "beneficiaries", "whom the mission serves"),
+        ("north_star", "north_star", "the metric that stands for the mission"),
+    ),
+    "FROM product WHERE active",
+)
+
+METRICS = View(
+    "metrics",
+    "One row a metric: its definition now in force.",
+    _columns(
+        (_PRODUCT[0], "product", _PRODUCT[1]),
+        (_METRIC[0], "metric", _METRIC[1]),
+        ("version", "version", "counts up when what decides the numbers is changed"),
+        ("title", "title", "the metric's title"),
+        ("unit", "unit", "UCUM unit, or ISO 4217 code for money; 1 is a plain number"),
+        ("quantity", "quantity", "quantity kind: unlike kinds never add"),
+        ("role", "role", "impact, business or guardrail"),
+        ("level", "level", "input, activity, output, outcome or impact"),
+        ("direction", "direction", "which way is better: up or down"),
+        ("aggregate", "aggregate", "count, sum, mean, min, max, latest, unique, p50 to p99, or ratio"),
+        ("evidence", "evidence", "how the number is known: counted, estimated, modelled or compared"),
+        ("method", "method", "how it is worked out"),
+        ("source", "source", "where method or factor come from"),
+        ("owner", "owner", "who answers for the number"),
+        ("sdg", "sdg", "SDG targets and indicators, a JSON array"),
+        ("iris", "iris", "IRIS+ metric ids, a JSON array"),
+        ("min_cell", "min_cell", "cells of fewer than this many are suppressed; null: none are"),
+        ("definition", "definition", "the catalog's entry as JSON, defaults filled in"),
+    ),
+    "FROM metric_version WHERE active",
+)
+
+ROLLING_METRICS = View(
+    "rolling_metrics",
+    "One row a series and window: the value that people look at, right as of as_of.",
+    _columns(
+        (_PRODUCT[0], "s.product", _PRODUCT[1]),
+        (_METRIC[0], "s.metric", _METRIC[1]),
+        ("role", "m.role", "impact, business or guardrail"),
+        ("unit", "m.unit", "unit of value"),
+        ("time_window", "r.time_window", "5m, 1h, 24h, 7d, 28d, 90d, 365d or all"),
+        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        ("value", _number("r.value"), "NULL unless status is ok or stale: unknown is never 0"),
+        ("n", "r.n", "events counted in the value (of a ratio: of its denominator)"),
+        ("status", "r.status", "suppressed, no_data, stale or ok"),
+        ("as_of", "w.as_of", "the value is right at this time (UTC)"),
+        ("window_start", "w.window_start", "the window covers [window_start, as_of]; NULL: all time"),
+        ("version", "s.version", "the metric's version"),
+        ("changed_at", "r.changed_at", "when this row last changed (UTC)"),
+    ),
+    "FROM rolling_value r JOIN series s ON s.series_id = r.series_id"
+    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
+    " JOIN window_position w ON w.time_window = r.time_window WHERE m.active",
+)
+
+# A sketch's estimates cannot be added: of one shard its own holds, of several the merged one.
+_ESTIMATE = (
+    "CASE WHEN COUNT(*) = 1 THEN "
+    + _number("MAX(b.estimate)")
+    + " ELSE "
+    + _number("MAX(e.estimate)")
+    + " END"
+)
+_SUM = f"SUM({_number('b.sum')})"
+_MEAN = f"{_SUM} / NULLIF(SUM(b.count), 0)"
+_HIDDEN = "m.min_cell IS NOT NULL AND SUM(b.count) BETWEEN 1 AND m.min_cell - 1"
+_LATEST = (
+    "(SELECT " + _number("l.latest_value") + " FROM bucket l WHERE l.series_id = s.series_id"  # noqa: S608 (constants alone)
+    " AND l.resolution = b.resolution AND l.bucket_start = b.bucket_start AND l.latest_time IS NOT NULL"
+    " ORDER BY l.latest_time DESC, l.latest_tiebreak DESC LIMIT 1)"
+)
+_VALUE = (
+    "CASE m.aggregate WHEN 'count' THEN SUM(b.count)"
+    f" WHEN 'sum' THEN COALESCE({_SUM}, 0) WHEN 'mean' THEN {_MEAN}"
+    f" WHEN 'min' THEN MIN({_number('b.min')}) WHEN 'max' THEN MAX({_number('b.max')})"
+    f" WHEN 'latest' THEN {_LATEST} ELSE COALESCE({_ESTIMATE}, 0) END"
+)
+
+
+def _shown(expression: str) -> str:
+    return f"CASE WHEN {_HIDDEN} THEN NULL ELSE {expression} END"
+
+
+METRIC_BUCKETS = View(
+    "metric_buckets",
+    "One row a series, resolution and start: a partial aggregate of the events whose time falls into it.",
+    _columns(
+        (_PRODUCT[0], "s.product", _PRODUCT[1]),
+        (_METRIC[0], "s.metric", _METRIC[1]),
+        ("version", "s.version", "the metric's version"),
+        ("resolution", "b.resolution", "1m, 1h or 1d"),
+        ("bucket_start", "b.bucket_start", "start of the bucket (UTC)"),
+        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        ("count", _shown("SUM(b.count)"), "events counted"),
+        ("sum", _shown(_SUM), "sum of their values; NULL where the aggregate has none"),
+        ("mean", _shown(_MEAN), "sum / count"),
+        ("min", _shown(f"MIN({_number('b.min')})"), "least value"),
+        ("max", _shown(f"MAX({_number('b.max')})"), "greatest value"),
+        ("value", _shown(_VALUE), "what the metric's aggregate gives for this bucket alone"),
+        ("updated_at", "MAX(b.updated_at)", "when an event last changed it (UTC)"),
+    ),
+    "FROM bucket b JOIN series s ON s.series_id = b.series_id"
+    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
+    " LEFT JOIN merged_estimate e ON e.series_id = b.series_id AND e.resolution = b.resolution"
+    " AND e.bucket_start = b.bucket_start"
+    " WHERE m.active AND b.resolution <> 'all'"
+    " GROUP BY s.series_id, s.product, s.metric, s.version, s.segment, m.aggregate, m.min_cell,"
+    " b.resolution, b.bucket_start",
+)
+
+QUARANTINED_EVENTS = View(
+    "quarantined_events",
+    "One row an event that could be read but not counted, with its reason. It can be replayed.",
+    _columns(
+        (_PRODUCT[0], "product", _PRODUCT[1]),
+        ("code", "code", "the verdict's code"),
+        ("detail", "detail", "what is wrong, in words"),
+        ("pointer", "pointer", "JSON pointer to the place in the event"),
+        ("received_at", "received_at", "when the door received it (UTC)"),
+        ("event_id", "event_id", "the event's id"),
+        ("event_source", "event_source", "the event's source"),
+        ("event_type", "event_type", "the event's type"),
+        ("payload", "payload", "the event as JSON; its subject is a pseudonym"),
+        ("replayed_at", "replayed_at", "when it was sent again (UTC); NULL: not yet"),
+    ),
+    "FROM quarantine",
+)
+
+LEDGER = View(
+    "ledger",
+    "One row a product: every event read from the event log and the quarantine log, and what became of it.",
+    _columns(
+        (_PRODUCT[0], "product", _PRODUCT[1]),
+        ("received", "SUM(counted + duplicates + quarantined)", "counted + duplicates + quarantined, always"),
+        ("counted", "SUM(counted)", "events counted, each identity once"),
+        ("duplicates", "SUM(duplicates)", "identical copies of counted events"),
+        ("quarantined", "SUM(quarantined)", "events in quarantine"),
+    ),
+    "FROM ledger_count GROUP BY product",
+)
+
+LOG_POSITIONS = View(
+    "log_positions",
+    "One row a partition: what is before next_offset is in metric_buckets and ledger, nothing else is.",
+    _columns(
+        ("topic", "topic", "the log's topic"),
+        ("partition", "partition", "partition number, from 0"),
+        ("next_offset", "next_offset", "the first record that is not yet counted"),
+        ("updated_at", "updated_at", "when it last moved (UTC)"),
+    ),
+    "FROM claim",
+)
+
+LOG_HOLES = View(
+    "log_holes",
+    "One row a run of records that the log itself lost.",
+    _columns(
+        ("topic", "topic", "the log's topic"),
+        ("partition", "partition", "partition number, from 0"),
+        ("first_offset", "first_offset", "the first record that is gone"),
+        ("last_offset", "last_offset", "the last record that is gone"),
+        ("reason", "reason", "what the log said"),
+        ("found_at", "found_at", "when it was found (UTC)"),
+    ),
+    "FROM log_hole",
+)
+
+VIEWS = (
+    PRODUCTS,
+    METRICS,
+    ROLLING_METRICS,
+    METRIC_BUCKETS,
+    QUARANTINED_EVENTS,
+    LEDGER,
+    LOG_POSITIONS,
+    LOG_HOLES,
+)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def create_statements(view: View, dialect: str) -> Iterator[str]:
+    """The SQL that makes `view` on `dialect` ('postgresql' or 'sqlite') with a comment on every column.
+
+    SQLite has no COMMENT: there the comments stand in the view's own text, which `.schema` shows.
+    """
+    lines = [
+        (f'  {column.sql} AS "{column.name}"', f"  -- {column.comment}" if dialect == "sqlite" else "")
+        for column in view.columns
+    ]
+    body = "\n".join(
+        sql + ("," if place < len(lines) - 1 else "") + remark for place, (sql, remark) in enumerate(lines)
+    )
+    head = f"CREATE VIEW {view.name} AS SELECT"
+    if dialect == "sqlite":
+        head += f"  -- {view.comment}"
+    yield f"{head}\n{body}\n{view.source}"
+    if dialect == "postgresql":
+        yield f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}"
+        for column in view.columns:
+            yield f'COMMENT ON COLUMN {view.name}."{column.name}" IS {_quoted(column.comment)}'
