@@ -1,0 +1,84 @@
+"""Reads the catalog files of a folder, and takes up their changes while a process runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from impact_schemas.catalog import Catalog, CatalogFaults, parse_catalogs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+LOOK_EVERY_S = 2.0  # a change is taken up within 10 s
+
+log = structlog.get_logger(__name__)
+
+
+class NoCatalog(Exception):
+    """There is no catalog file where one was looked for."""
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The text of every catalog file by its name: `path` is a file, or a folder of *.yaml and *.yml.
+
+    Raises NoCatalog.
+    """
+    try:
+        files = _files(path)
+        return {str(file): file.read_text("utf-8") for file in files}
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoCatalog(f"cannot read the catalog {path}: {error}") from error
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise NoCatalog(f"there is no catalog at {path}: give a folder of YAML files, or one file")
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix in {".yaml", ".yml"} and not file.name.startswith(".") and file.is_file()
+    )
+    if not files:
+        raise NoCatalog(f"the folder {path} has no .yaml file: a catalog is one YAML file a product")
+    return files
+
+
+def load(path: Path) -> dict[str, Catalog]:
+    """Every catalog by its product. Raises NoCatalog, or CatalogFaults with every fault of every file."""
+    return parse_catalogs(read_texts(path))
+
+
+async def watch(path: Path, use: Callable[[Mapping[str, Catalog]], object]) -> None:
+    """Calls `use` whenever the files have changed and have no fault; runs until cancelled.
+
+    With a fault, or without any file, the old catalogs stay in use and the log says why, once a change.
+    """
+    known = await asyncio.to_thread(_texts_or_reason, path)
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        found = await asyncio.to_thread(_texts_or_reason, path)
+        if found == known:
+            continue
+        known = found
+        try:
+            if isinstance(found, str):
+                raise NoCatalog(found)  # noqa: TRY301 (both kinds of refusal are told in one place)
+            catalogs = await asyncio.to_thread(parse_catalogs, found)
+        except (NoCatalog, CatalogFaults) as error:
+            log.warning("catalog_refused", path=str(path), kept="the catalog from before", reason=str(error))
+        else:
+            use(catalogs)
+            log.info("catalog_changed", path=str(path), products=sorted(catalogs))
+
+
+def _texts_or_reason(path: Path) -> dict[str, str] | str:
+    try:
+        return read_texts(path)
+    except NoCatalog as error:
+        return str(error)
