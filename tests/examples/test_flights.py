@@ -14,8 +14,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-
 from examples.flights import flights
+
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, str]]:
@@ -39,8 +39,6 @@ def test_every_row_is_one_event_with_an_id_of_its_own(
     assert len({event["id"] for event in events}) == len(events)
     assert {event["source"] for event in events} == {"/nycflights13"}
     assert {event["type"] for event in events} == {"air_travel.flight.v1"}
-        ("/nycflights13", "air_travel.flight.v1")
-    }
 
 
 def test_time_is_the_scheduled_hour_of_new_york_in_utc(
