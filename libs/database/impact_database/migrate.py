@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+# What the roles of least privilege may read, where the database has them: see deploy/postgres/roles.sh.
+_NOT_FOR_READERS = {"quarantined_events": {"payload"}}
+_FOR_INGEST = ("api_key", "alembic_version")
+
 _MIGRATE_LOCK = 0x1A9AC7  # any constant: two migrations at once would trip over each other
 
 
@@ -58,6 +62,8 @@ def _upgrade(connection: Connection) -> None:
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     command.upgrade(_config(connection), "head")
     _remake_views(connection)
+    if connection.dialect.name == "postgresql":
+        _grant(connection)
 
 
 def _remake_views(connection: Connection) -> None:
@@ -67,6 +73,20 @@ def _remake_views(connection: Connection) -> None:
             connection.execute(text(f"DROP VIEW {view.name}"))
         for statement in create_statements(view, connection.dialect.name):
             connection.exec_driver_sql(statement)
+
+
+def _grant(connection: Connection) -> None:
+    """Lets impact_reader (analysts, Grafana) see the views, and impact_ingest the keys; nothing more."""
+    present = set(connection.scalars(text("SELECT rolname FROM pg_roles WHERE rolname LIKE 'impact%'")))
+    for role in present & {"impact_reader", "impact_ingest"}:
+        connection.execute(text(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"))
+    if "impact_reader" in present:
+        for view in VIEWS:
+            hidden = _NOT_FOR_READERS.get(view.name, set())
+            columns = ", ".join(column.name for column in view.columns if column.name not in hidden)
+            connection.execute(text(f"GRANT SELECT ({columns}) ON {view.name} TO impact_reader"))
+    if "impact_ingest" in present:
+        connection.execute(text(f"GRANT SELECT ON {', '.join(_FOR_INGEST)} TO impact_ingest"))
 
 
 def _revision(connection: Connection) -> str | None:
