@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _missing(error: ServerMissingError) -> NoReturn:
+def missing(error: ServerMissingError) -> NoReturn:
+    """Skips the test, or fails it where real servers are required."""
     if os.environ.get("CI") or os.environ.get("IMPACT_REQUIRE_SERVERS"):
         pytest.fail(str(error))
     pytest.skip(str(error))
@@ -33,7 +34,7 @@ def kafka_server() -> Iterator[KafkaServer]:
         with KafkaServer.temporary() as server:
             yield server
     except ServerMissingError as error:
-        _missing(error)
+        missing(error)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def postgres_server_url() -> Iterator[str]:
         with PostgresServer.temporary() as server:
             yield server.url
     except ServerMissingError as error:
-        _missing(error)
+        missing(error)
 
 
 @pytest.fixture

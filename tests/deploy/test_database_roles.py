@@ -1,0 +1,87 @@
+"""What each role may do, on a real server made ready by the script that compose runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from deploy.grafana import overview
+from impact_database import migrate
+from impact_database.engine import connect
+from impact_schemas.views import VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy import URL
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@asynccontextmanager
+async def logged_in(database: URL, role: str) -> AsyncIterator[AsyncConnection]:
+    engine = connect(database.set(username=role).render_as_string(hide_password=False))
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture
+async def migrated(deployed_database: URL) -> URL:
+    """The database after `migrate`, run by its owner, who is no superuser; twice, as every start does."""
+    engine = connect(deployed_database.set(username="impact_owner").render_as_string(hide_password=False))
+    for _ in range(2):
+        await migrate.upgrade(engine)
+    await engine.dispose()
+    return deployed_database
+
+
+async def test_the_reader_sees_every_view_but_no_payload(migrated: URL) -> None:
+    async with logged_in(migrated, "impact_reader") as connection:
+        for view in VIEWS:
+            columns = ", ".join(column.name for column in view.columns if column.name != "payload")
+            await connection.execute(text(f"SELECT {columns} FROM {view.name}"))
+        with pytest.raises(DBAPIError, match="permission denied"):
+            await connection.execute(text("SELECT payload FROM quarantined_events"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1 FROM api_key",
+        "SELECT 1 FROM event_identity",
+        "SELECT sketch FROM bucket",
+        "INSERT INTO product (product) VALUES ('x')",
+        "CREATE TABLE mine (x int)",
+    ],
+)
+async def test_the_reader_neither_writes_nor_sees_the_tables(migrated: URL, statement: str) -> None:
+    async with logged_in(migrated, "impact_reader") as connection:
+        with pytest.raises(DBAPIError, match=r"permission denied|read-only transaction"):
+            await connection.execute(text(statement))
+
+
+async def test_ingest_sees_the_keys_and_no_numbers(migrated: URL) -> None:
+    async with logged_in(migrated, "impact_ingest") as connection:
+        await connection.execute(text("SELECT * FROM api_key"))
+    for statement in ("SELECT 1 FROM rolling_metrics", "SELECT 1 FROM bucket", "DELETE FROM api_key"):
+        async with logged_in(migrated, "impact_ingest") as connection:
+            with pytest.raises(DBAPIError, match="permission denied"):
+                await connection.execute(text(statement))
+
+
+async def test_every_query_of_the_dashboard_runs_for_the_reader(migrated: URL) -> None:
+    panels = json.loads(overview.FILE.read_text("utf-8"))["panels"]
+    targets = [target for panel in panels for target in panel.get("targets", [])]
+    queries = [target["rawSql"] for target in targets if "rawSql" in target]
+    assert len(queries) == 5
+    async with logged_in(migrated, "impact_reader") as connection:
+        for query in queries:
+            await connection.execute(text(re.sub(r"\$\{\w+:sqlstring\}", "'x'", query)))
