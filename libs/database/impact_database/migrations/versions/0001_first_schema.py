@@ -211,3 +211,8 @@ def upgrade() -> None:
         sa.Column("as_of", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("time_window"),
     )
+    # one row each, there from the start: who wants to change them locks them by an UPDATE
+    op.execute(
+        "INSERT INTO catalog_state (id, generation, hash, activated_at) VALUES (1, 0, '', '1970-01-01 00:00:00')"
+    )
+    op.execute("INSERT INTO leader (id, holder, epoch, expires_at) VALUES (1, '', 0, '1970-01-01 00:00:00')")

@@ -1,0 +1,148 @@
+"""The active catalog as a row in the database: which versions are in force, under which generation.
+
+A process that holds another catalog folds nothing: every commit compares the generation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import insert, select, update
+
+from impact_aggregator.rules import TOTAL, Series
+from impact_database import bulk
+from impact_schemas.tables import catalog_state, changed_series, metric_version, product, series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from impact_schemas.catalog import Catalog, Metric
+
+# what decides a metric's numbers: a change in one of these makes a new version
+_COUNTING = {"event", "where", "aggregate", "of", "per", "ratio", "unit", "quantity", "dimensions", "cuts"}
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveCatalog:
+    """What is in force: commits are taken under `generation` only."""
+
+    generation: int
+    hash: str
+    versions: Mapping[tuple[str, str], int]  # (product, metric) -> version
+
+
+def catalogs_hash(catalogs: Mapping[str, Catalog]) -> str:
+    """The same for the same catalogs, whatever the layout of their files."""
+    dumps = [catalogs[name].model_dump_json() for name in sorted(catalogs)]
+    return hashlib.sha256("\n".join(dumps).encode()).hexdigest()
+
+
+async def activate(engine: AsyncEngine, catalogs: Mapping[str, Catalog], now: int) -> ActiveCatalog:
+    """Makes `catalogs` the active ones, in one transaction; nothing changes if they are already.
+
+    A metric whose counting changed gets a new version, whose numbers start empty: two versions never mix.
+    """
+    digest = catalogs_hash(catalogs)
+    async with engine.begin() as connection:
+        # locks the row: two processes that activate at once do it one after the other
+        await connection.execute(update(catalog_state).values(id=1))
+        state = (await connection.execute(select(catalog_state))).one()
+        generation = state.generation
+        if state.hash != digest:
+            generation += 1
+            await _write(connection, catalogs)
+            await connection.execute(
+                update(catalog_state).values(generation=generation, hash=digest, activated_at=now)
+            )
+        rows = await connection.execute(
+            select(metric_version.c.product, metric_version.c.metric, metric_version.c.version).where(
+                metric_version.c.active
+            )
+        )
+        versions = {(row.product, row.metric): row.version for row in rows}
+    return ActiveCatalog(generation, digest, versions)
+
+
+async def active_state(engine: AsyncEngine) -> tuple[int, str]:
+    """Generation and hash of what is active now."""
+    async with engine.connect() as connection:
+        row = (await connection.execute(select(catalog_state))).one()
+    return row.generation, row.hash
+
+
+async def _write(connection: AsyncConnection, catalogs: Mapping[str, Catalog]) -> None:
+    before = await _latest_versions(connection)
+    await connection.execute(update(product).values(active=False))
+    await connection.execute(update(metric_version).values(active=False))
+    columns = tuple(product.c)
+    await bulk.upsert(connection, columns, [_product_row(catalog) for catalog in catalogs.values()])
+    entries = [
+        _version_row(name, metric_name, metric, before)
+        for name, catalog in catalogs.items()
+        for metric_name, metric in catalog.metrics.items()
+    ]
+    names = tuple(column.name for column in metric_version.c)
+    await bulk.upsert(
+        connection, tuple(metric_version.c), [tuple(entry[name] for name in names) for entry in entries]
+    )
+    totals = [Series(str(e["product"]), str(e["metric"]), int(str(e["version"])), TOTAL) for e in entries]
+    rows = [(total.series_id, *total) for total in totals]
+    await bulk.insert_missing(connection, tuple(series.c), rows)
+    if totals:  # a metric without events shows as no_data from the start
+        ids = [{"series_id": total.series_id} for total in totals]
+        await connection.execute(insert(changed_series), ids)
+
+
+async def _latest_versions(connection: AsyncConnection) -> dict[tuple[str, str], tuple[int, str]]:
+    table = metric_version.c
+    rows = await connection.execute(
+        select(table.product, table.metric, table.version, table.counting_hash).order_by(table.version)
+    )
+    return {(row.product, row.metric): (row.version, row.counting_hash) for row in rows}
+
+
+def _product_row(catalog: Catalog) -> tuple[object, ...]:
+    mission = catalog.mission
+    texts = (mission.statement, mission.beneficiaries, mission.north_star) if mission else (None, None, None)
+    values = dict(zip(("statement", "beneficiaries", "north_star"), texts, strict=True))
+    entry = {"product": catalog.product, "title": catalog.title, "active": True, **values}
+    return tuple(entry[column.name] for column in product.c)
+
+
+def _version_row(
+    product_name: str, name: str, metric: Metric, before: Mapping[tuple[str, str], tuple[int, str]]
+) -> dict[str, object]:
+    counting = metric.model_dump_json(include=_COUNTING)
+    counting_hash = hashlib.sha256(counting.encode()).hexdigest()
+    version, last_hash = before.get((product_name, name), (0, ""))
+    return {
+        "product": product_name,
+        "metric": name,
+        "version": version if counting_hash == last_hash else version + 1,
+        "counting_hash": counting_hash,
+        "active": True,
+        "title": metric.title,
+        "unit": metric.unit,
+        "quantity": metric.quantity,
+        "role": metric.role,
+        "level": metric.level,
+        "direction": metric.direction,
+        "aggregate": metric.aggregate or "ratio",
+        "evidence": metric.evidence.level,
+        "method": metric.evidence.method,
+        "source": metric.evidence.source,
+        "owner": metric.evidence.owner,
+        "sdg": _json(metric.codes.sdg),
+        "iris": _json(metric.codes.iris),
+        "min_cell": metric.privacy.min_cell if metric.privacy else None,
+        "definition": metric.model_dump_json(exclude_none=True),
+    }
+
+
+def _json(codes: tuple[str, ...]) -> str | None:
+    return msgspec.json.encode(codes).decode() if codes else None

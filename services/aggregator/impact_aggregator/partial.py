@@ -1,0 +1,132 @@
+"""A partial aggregate: what a bucket holds, how two of them merge, and the value that comes out.
+
+Merging is commutative and associative with the empty partial as its neutral element, so that any split of
+the events gives the same result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from impact_aggregator.sketches import Distinct, Quantiles
+from impact_schemas import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUANTILES: dict[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+Latest = tuple[int, bytes, int]  # time, identity (of equal times the greater), value in nanos
+
+
+class Partial:
+    """Counts, exact sums in nanos, extremes, the latest value, and a sketch where the aggregate needs one."""
+
+    __slots__ = ("count", "last_time", "latest", "max", "min", "seen", "sketch", "sum")
+
+    def __init__(self) -> None:
+        self.seen = 0  # events of the metric's types, matching or not; kept for the total only
+        self.last_time: int | None = None  # the greatest time of those
+        self.count = 0
+        self.sum: int | None = None
+        self.min: int | None = None
+        self.max: int | None = None
+        self.latest: Latest | None = None
+        self.sketch: Distinct | Quantiles | None = None
+
+    def see(self, time: int) -> None:
+        """Notes an event of the metric's types, whether or not it belongs to the metric."""
+        self.seen += 1
+        if self.last_time is None or time > self.last_time:
+            self.last_time = time
+
+    def add_number(self, nanos: int) -> None:
+        """Adds one value."""
+        self.count += 1
+        if self.sum is None or self.min is None or self.max is None:
+            self.sum = self.min = self.max = nanos
+            return
+        self.sum += nanos
+        if nanos < self.min:
+            self.min = nanos
+        elif nanos > self.max:
+            self.max = nanos
+
+    def add_latest(self, time: int, identity: bytes, nanos: int) -> None:
+        """Adds one value that replaces those of earlier times."""
+        self.add_number(nanos)
+        candidate = (time, identity, nanos)
+        if self.latest is None or candidate > self.latest:
+            self.latest = candidate
+
+    def add_distinct(self, hashed: int) -> None:
+        """Adds one value that counts once however often it comes."""
+        self.count += 1
+        sketch = self.sketch
+        if sketch is None:
+            sketch = self.sketch = Distinct()
+        if isinstance(sketch, Distinct):
+            sketch.add(hashed)
+
+    def add_quantile(self, nanos: int) -> None:
+        """Adds one value to the distribution."""
+        self.add_number(nanos)
+        sketch = self.sketch
+        if sketch is None:
+            sketch = self.sketch = Quantiles()
+        if isinstance(sketch, Quantiles):
+            sketch.add(nanos)
+
+    def merge(self, other: Partial) -> None:
+        """Adds all that `other` holds; `other` stays as it is."""
+        self.seen += other.seen
+        self.count += other.count
+        self.last_time = _of_both(max, self.last_time, other.last_time)
+        self.sum = _of_both(int.__add__, self.sum, other.sum)
+        self.min = _of_both(min, self.min, other.min)
+        self.max = _of_both(max, self.max, other.max)
+        if other.latest is not None and (self.latest is None or other.latest > self.latest):
+            self.latest = other.latest
+        if other.sketch is not None:
+            if self.sketch is None:
+                self.sketch = type(other.sketch)()
+            self.sketch.merge(other.sketch)  # type: ignore[arg-type]  # one metric has one kind of sketch
+
+    def value(self, aggregate: str) -> int | None:
+        """The number in nanos that `aggregate` makes of this; None where there is nothing to make it of."""
+        if aggregate == "count":
+            return self.count * numbers.ONE
+        if aggregate == "sum":
+            return self.sum or 0
+        if aggregate == "unique":
+            return self.sketch.estimate() * numbers.ONE if isinstance(self.sketch, Distinct) else 0
+        if self.count == 0:
+            return None
+        return self._value_of_some(aggregate)
+
+    def _value_of_some(self, aggregate: str) -> int | None:
+        if aggregate == "mean":
+            return None if self.sum is None else numbers.divide_by_count(self.sum, self.count)
+        if aggregate == "min":
+            return self.min
+        if aggregate == "max":
+            return self.max
+        if aggregate == "latest":
+            return None if self.latest is None else self.latest[2]
+        if isinstance(self.sketch, Quantiles):
+            return self.sketch.quantile(QUANTILES[aggregate])
+        raise ValueError(f"no such aggregate: {aggregate}")
+
+    def weight(self) -> int:
+        """About how many bytes it takes in memory."""
+        return 400 + (0 if self.sketch is None else self.sketch.weight())
+
+    def estimate(self, aggregate: str) -> int | None:
+        """The sketch's value in nanos, for the views; None for aggregates that SQL works out itself."""
+        return None if self.sketch is None else self.value(aggregate)
+
+
+def _of_both(choose: Callable[[int, int], int], mine: int | None, theirs: int | None) -> int | None:
+    if mine is None:
+        return theirs
+    return mine if theirs is None else choose(mine, theirs)

@@ -1,0 +1,67 @@
+"""Buckets and rolling windows in time: pure arithmetic on microseconds since 1970, UTC.
+
+Window W with step s at time t covers [floor(t, s) - (W - s), t]: W/s steps, the running one included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MINUTE = 60_000_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+ALL_TIME = "all"
+RESOLUTIONS: dict[str, int] = {"1m": MINUTE, "1h": HOUR, "1d": DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rolling window: its length, and the resolution of the buckets that make it up."""
+
+    name: str
+    length: int  # microseconds
+    resolution: str
+
+    @property
+    def step(self) -> int:
+        """How far the window moves at a time."""
+        return RESOLUTIONS[self.resolution]
+
+    def first_bucket(self, now: int) -> int:
+        """Start of the oldest bucket in the window at `now`."""
+        return floor(now, self.step) - (self.length - self.step)
+
+    def last_bucket(self, now: int) -> int:
+        """Start of the running bucket at `now`."""
+        return floor(now, self.step)
+
+
+WINDOWS: dict[str, Window] = {
+    window.name: window
+    for window in (
+        Window("5m", 5 * MINUTE, "1m"),
+        Window("1h", HOUR, "1m"),
+        Window("24h", DAY, "1h"),
+        Window("7d", 7 * DAY, "1d"),
+        Window("28d", 28 * DAY, "1d"),
+        Window("90d", 90 * DAY, "1d"),
+        Window("365d", 365 * DAY, "1d"),
+    )
+}
+
+
+def floor(moment: int, step: int) -> int:
+    """The last multiple of `step` at or before `moment`; right before 1970 too."""
+    return moment - moment % step
+
+
+def finest_resolution(windows: tuple[str, ...]) -> str:
+    """The finest buckets that a metric with these windows keeps."""
+    minutes = any(name in WINDOWS and WINDOWS[name].resolution == "1m" for name in windows)
+    return "1m" if minutes else "1h"
+
+
+def window_start(name: str, now: int) -> int | None:
+    """When window `name` begins at `now`; None for all time."""
+    return None if name == ALL_TIME else WINDOWS[name].first_bucket(now)
