@@ -12,6 +12,8 @@ Errors:
     ├── LogUnavailable   try again later: some of the events may be in the log
     ├── RecordTooLarge   one event does not fit into a record: it will never be taken
     └── LogHole          the log itself has lost records that were asked for
+
+A bare LogError is for a person: a damaged or foreign log, a topic that does not exist, a second writer.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Record(NamedTuple):
     partition: Partition
     offset: int
     product: str
-    received_at: int  # microseconds since 1970, UTC: when the record was closed at the door
+    received_at: int  # microseconds since 1970, UTC: when the record was closed at the door, or as given
     payload: bytes  # a JSON array of events
 
 
@@ -73,7 +75,7 @@ class EventLogWriter(Protocol):
     """Appends. Safe for concurrent callers, whose events are coalesced into common records."""
 
     async def start(self) -> None:
-        """Opens the log. Raises LogUnavailable if it cannot be reached."""
+        """Opens the log. Raises LogUnavailable if it cannot be reached, LogError if it cannot be used."""
 
     async def append(
         self, topic: str, product: str, events: Sequence[KeyedEvent], received_at: int | None = None
@@ -97,7 +99,7 @@ class EventLogReader(Protocol):
     """Reads the partitions that are assigned to it. For one caller."""
 
     async def start(self) -> None:
-        """Joins. Raises LogUnavailable if the log cannot be reached."""
+        """Joins. Raises LogUnavailable if the log cannot be reached, LogError if it cannot be used."""
 
     def assignment(self) -> Mapping[Partition, int]:
         """The partitions that are this reader's now, each with a number that is new at every assignment."""
@@ -105,21 +107,24 @@ class EventLogReader(Protocol):
 
     def seek(self, partition: Partition, offset: int) -> None:
         """The next poll reads `partition` from `offset`. A partition never sought since its assignment
-        is not read."""
+        is not read. Without effect if `partition` is no longer assigned."""
 
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         """The next records, in order within each partition; empty after `timeout_s` without any.
 
-        Bounded in bytes by the adapter's setting. Raises LogUnavailable or LogHole.
+        Bounded in bytes by the adapter's setting, but at least one record. A cancelled poll loses nothing.
+        Raises LogUnavailable, or LogHole after the last record before the hole was delivered: the partition
+        is then not read until it is sought again, usually to `last_offset + 1`. Raises LogError if the log
+        ends before the offset that was sought: it is another log, or an older copy.
         """
         ...
 
     async def end_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """For each partition the offset that the next record will get."""
+        """For each partition the offset that the next record will get. Raises LogUnavailable."""
         ...
 
     async def log_id(self, topic: str) -> str:
-        """An identity that changes when the topic is deleted and made again."""
+        """An identity that changes when the topic is deleted and made again. Raises LogUnavailable."""
         ...
 
     async def stop(self) -> None:
