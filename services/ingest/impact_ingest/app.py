@@ -1,0 +1,119 @@
+"""Puts the door's parts together into one application."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from impact_ingest import openapi
+from impact_ingest.body import InFlight
+from impact_ingest.door import PATH, Door, DoorParts
+from impact_ingest.limits import Limits
+from impact_ingest.metrics import DoorMetrics
+from impact_ingest.operations import operations
+from impact_ingest.problems import PROBLEM_JSON, Problem
+from impact_ingest.rules import Rules
+from impact_schemas.wire import EVENTS_TOPIC, QUARANTINE_TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prometheus_client import CollectorRegistry
+    from starlette.requests import Request
+
+    from impact_eventlog.ports import EventLogWriter
+    from impact_ingest.operations import Check
+    from impact_schemas.catalog import Catalog
+    from impact_schemas.identity import Identities, Pseudonyms
+    from impact_schemas.keys import KeyStore
+
+
+def micros_now() -> int:
+    """The system's clock in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def create_app(
+    *,
+    catalogs: Mapping[str, Catalog] | Rules,
+    writer: EventLogWriter,
+    keys: KeyStore,
+    identities: Identities,
+    pseudonyms: Pseudonyms,
+    registry: CollectorRegistry,
+    limits: Limits | None = None,
+    events_topic: str = EVENTS_TOPIC,
+    quarantine_topic: str = QUARANTINE_TOPIC,
+    readiness: Mapping[str, Check] | None = None,
+    clock: Callable[[], int] = micros_now,
+) -> FastAPI:
+    """The ingest service. It starts and stops nothing: writer and keys are the caller's.
+
+    Pass a `Rules` to swap catalogs later (`rules.use(catalogs)`). `readiness` names what must work for
+    the process to be ready. One app a registry.
+    """
+    limits = limits or Limits()
+    in_flight = InFlight(limits)
+    parts = DoorParts(
+        rules=catalogs if isinstance(catalogs, Rules) else Rules(catalogs),
+        writer=writer,
+        keys=keys,
+        identities=identities,
+        pseudonyms=pseudonyms,
+        limits=limits,
+        events_topic=events_topic,
+        quarantine_topic=quarantine_topic,
+        clock=clock,
+    )
+    app = _DoorApp(
+        title="Impact Telemetry", summary="Product events in, live impact numbers out.", version="1"
+    )
+    metrics = DoorMetrics(registry, lambda: in_flight.bytes)
+    app.add_middleware(Door, parts=parts, metrics=metrics, in_flight=in_flight)
+    app.include_router(operations(registry, readiness or {}))
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(Exception, _answer_bug)
+    return app
+
+
+class _DoorApp(FastAPI):
+    """FastAPI whose description has the door too, which is no route of it."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            schema = get_openapi(
+                title=self.title, summary=self.summary, version=self.version, routes=self.routes
+            )
+            described = schema.setdefault("components", {})
+            for kind, parts in openapi.components().items():
+                described.setdefault(kind, {}).update(parts)
+            schema["paths"] = {PATH: openapi.path_item(), **schema.get("paths", {})}
+            self.openapi_schema = schema
+        return self.openapi_schema
+
+
+def _response(problem: Problem) -> Response:
+    return Response(problem.body(), problem.status, problem.headers, PROBLEM_JSON)
+
+
+async def _answer_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 (registered for it)
+    return _response(error)
+
+
+async def _answer_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 (registered for it)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    return _response(Problem(error.status_code, code, error.detail, headers=error.headers))
+
+
+async def _answer_bug(_request: Request, _error: Exception) -> Response:
+    """The server logs the trace; the client gets none of it."""
+    return _response(Problem(500, "internal_error", "Something is wrong inside the service: see its log."))

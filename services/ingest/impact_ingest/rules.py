@@ -1,0 +1,160 @@
+"""What a product's catalog asks of its events, compiled once for the door."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import jsonschema_rs
+
+from impact_ingest.shape import Shape, compile_shape
+from impact_ingest.verdicts import Refused
+from impact_schemas.numbers import LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from impact_schemas.catalog import Catalog, EventType
+
+Path = tuple[str, ...]  # steps below `data`
+
+# Before it no product emitted anything; further back, dates run out of the range of databases.
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+_NUMERIC_AGGREGATES = frozenset(["sum", "mean", "min", "max", "latest", "p50", "p90", "p95", "p99"])
+
+
+class TypeRules:
+    """What one event type asks of `data` and `subject`."""
+
+    def __init__(self, event_type: EventType, numeric: Sequence[Path]) -> None:
+        self.subject = event_type.subject
+        self.pseudonymous: Sequence[Path] = [_below_data(path) for path in event_type.pseudonymous]
+        self._numeric = numeric
+        self._shape: Shape | None = None if event_type.keep_unknown else compile_shape(event_type.data)
+        # mask: messages never quote a value; offline: a reference to another host is never followed
+        self._validator = jsonschema_rs.Draft202012Validator(
+            dict(event_type.data), mask="the value", offline=True
+        )
+
+    def check(self, data: Any) -> None:
+        """Raises Refused for the first thing that is wrong with `data`."""
+        if not self._validator.is_valid(data):
+            raise _first_violation(self._validator, data)
+        for path in self._numeric:
+            _check_number(data, path)
+
+    def prune(self, data: Any) -> Any:
+        """`data` without the properties that the catalog does not name; may change it in place."""
+        return data if self._shape is None else self._shape.prune(data)
+
+
+class ProductRules:
+    """What one product may write."""
+
+    def __init__(self, catalog: Catalog, types_of_others: frozenset[str]) -> None:
+        self.product = catalog.product
+        self.types = {
+            name: TypeRules(event_type, _numeric_paths(catalog, name))
+            for name, event_type in catalog.events.items()
+        }
+        self.types_of_others = types_of_others
+        since = catalog.since
+        self.since = datetime.combine(since, time.min, UTC) if since else EARLIEST
+        # of an event whose type is unknown, whatever any type of the product calls pseudonymous
+        self.all_pseudonymous = sorted({path for rules in self.types.values() for path in rules.pseudonymous})
+        self.may_write: Callable[[str], bool] = _source_matcher(catalog.sources)
+
+
+class Rules:
+    """The rules of all products. `use` swaps them while requests are being judged by the old ones."""
+
+    def __init__(self, catalogs: Mapping[str, Catalog]) -> None:
+        self._products: dict[str, ProductRules] = {}
+        self.use(catalogs)
+
+    def use(self, catalogs: Mapping[str, Catalog]) -> None:
+        """Takes other catalogs from the next request on. Raises before anything has changed."""
+        owners = {product: frozenset(catalog.events) for product, catalog in catalogs.items()}
+        compiled = {}
+        for product, catalog in catalogs.items():
+            others = frozenset().union(*(types for owner, types in owners.items() if owner != product))
+            compiled[product] = ProductRules(catalog, others - owners[product])
+        self._products = compiled
+
+    def of(self, product: str) -> ProductRules | None:
+        """None if no catalog of `product` is loaded."""
+        return self._products.get(product)
+
+
+def _below_data(path: str) -> Path:
+    return tuple(path.split(".")[1:])
+
+
+def _numeric_paths(catalog: Catalog, event_type: str) -> list[Path]:
+    """Paths whose values some metric computes with."""
+    paths = {
+        metric.of
+        for metric in catalog.metrics.values()
+        if event_type in metric.event and metric.aggregate in _NUMERIC_AGGREGATES and metric.of
+    }
+    return [_below_data(path) for path in sorted(paths - {"subject"})]
+
+
+def _source_matcher(globs: Sequence[str]) -> Callable[[str], bool]:
+    """`*` matches any characters, `/` too; no globs at all match every source."""
+    if not globs:
+        return lambda _source: True
+    alternatives = (
+        "".join(".*" if part == "*" else re.escape(part) for part in _parts(glob)) for glob in globs
+    )
+    pattern = re.compile("|".join(f"(?:{alternative})" for alternative in alternatives), re.DOTALL)
+    # a batch is of few sources
+    return lru_cache(maxsize=1024)(lambda source: pattern.fullmatch(source) is not None)
+
+
+def _parts(glob: str) -> list[str]:
+    """Literals and `*`; runs of `*` are one, or matching would take exponential time."""
+    return re.split(r"(\*)", re.sub(r"\*+", "*", glob))
+
+
+def value_at(data: Any, path: Path) -> Any:
+    """The value at `path` below `data`; None where there is none."""
+    for step in path:
+        if type(data) is not dict:
+            return None
+        data = data.get(step)
+    return data
+
+
+def _check_number(data: Any, path: Path) -> None:
+    value = value_at(data, path)
+    if value is None:
+        return
+    if isinstance(value, bool | str | dict | list):
+        raise Refused("schema_violation", "expected a number: a metric is computed from it", pointer(path))
+    if not -LIMIT < value < LIMIT:
+        raise Refused("value_out_of_range", "expected a number between -10^15 and 10^15", pointer(path))
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """The JSON Pointer (RFC 6901) of a place in `data`."""
+    return "/data" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def _first_violation(validator: jsonschema_rs.Draft202012Validator, data: Any) -> Refused:
+    error = next(iter(validator.iter_errors(data)))
+    path: list[str | int] = list(error.instance_path)
+    kind = error.kind
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+        return Refused("schema_violation", "is required", pointer([*path, kind.property]))
+    if error.schema_path and error.schema_path[-1] in _QUOTES_NAMES:
+        detail = "has a property that the schema does not allow"
+    else:
+        detail = error.message
+    return Refused("schema_violation", detail, pointer(path))
+
+
+# their messages name properties as sent, and a name may be a person's
+_QUOTES_NAMES = frozenset(["additionalProperties", "unevaluatedProperties", "propertyNames"])
