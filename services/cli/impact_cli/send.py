@@ -28,6 +28,7 @@ LONGEST_DELAY_S = 10.0
 RETRIED = frozenset({408, 429, 502, 503, 504})
 READ = frozenset({200, 202, 207, 422})
 TOO_MUCH_OR_UNREADABLE = frozenset({400, 413})
+FORBIDDEN_EVENTS = frozenset({"source_not_allowed", "unknown_type"})  # other 403 are about the key
 
 
 class SendError(Exception):
@@ -174,7 +175,7 @@ class _Sender:
             middle = len(batch.events) // 2
             await self._deliver(Batch(batch.start, batch.events[:middle]))
             await self._deliver(Batch(batch.start + middle, batch.events[middle:]))
-        elif response.status_code in TOO_MUCH_OR_UNREADABLE or response.status_code == 403:
+        elif response.status_code in TOO_MUCH_OR_UNREADABLE or _forbids_events(response):
             self._reject_all(batch, _problem(response))
         else:
             raise SendError(_what_to_do(response, self._target.url))
@@ -257,6 +258,10 @@ def _id_of(event: bytes) -> str | None:
     return identity if isinstance(identity, str) else None
 
 
+def _forbids_events(response: httpx.Response) -> bool:
+    return response.status_code == 403 and _problem(response).code in FORBIDDEN_EVENTS
+
+
 def _problem(response: httpx.Response) -> _Problem:
     try:
         return msgspec.json.decode(response.content, type=_Problem)
@@ -273,7 +278,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 def _what_to_do(response: httpx.Response, url: str) -> str:
     problem = _problem(response)
     said = f"{url} answered {response.status_code}: {problem.detail or problem.title}".rstrip(": ")
-    if response.status_code == 401:
+    if response.status_code in {401, 403}:
         return f"{said}\nGive a valid key with --key or --keys-file; impact keys create makes one"
     if response.status_code in {404, 405}:
         return f"{said}\nIs this the address of the ingest service? Give it with --url"

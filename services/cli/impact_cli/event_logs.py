@@ -1,0 +1,80 @@
+"""Opens the event log that IMPACT_EVENT_LOG names: an embedded file, or Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from impact_eventlog.embedded import EmbeddedReader, EmbeddedWriter
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from impact_cli.settings import Settings
+    from impact_eventlog import kafka
+    from impact_eventlog.ports import EventLogReader, EventLogWriter
+
+
+def open_writer(settings: Settings) -> EventLogWriter:
+    """Not started yet."""
+    bootstrap = settings.kafka_bootstrap()
+    if bootstrap is None:
+        return EmbeddedWriter(settings.event_log_file())
+    from impact_eventlog.kafka import KafkaWriter
+
+    return KafkaWriter(kafka_settings(settings, bootstrap), topics_of(settings))
+
+
+def open_reader(
+    settings: Settings, *, group: str | None, beside: EventLogWriter | None = None
+) -> EventLogReader:
+    """Not started yet. On Kafka a member of `group`, or a reader of everything without one.
+
+    An embedded reader `beside` the writer of this process sees an append at once.
+    """
+    bootstrap = settings.kafka_bootstrap()
+    if bootstrap is None:
+        writer = beside if isinstance(beside, EmbeddedWriter) else None
+        return EmbeddedReader(settings.event_log_file(), topics_of(settings), writer=writer)
+    from impact_eventlog.kafka import KafkaReader
+
+    return KafkaReader(kafka_settings(settings, bootstrap), topics_of(settings), group=group)
+
+
+def topics_of(settings: Settings) -> tuple[str, str]:
+    """Events and quarantine."""
+    return settings.kafka_topic, settings.kafka_quarantine_topic
+
+
+def kafka_settings(settings: Settings, bootstrap: str) -> kafka.KafkaSettings:
+    """What the Kafka adapter needs of the settings."""
+    from impact_eventlog.kafka import KafkaSettings
+
+    return KafkaSettings(
+        bootstrap=bootstrap,
+        partitions=settings.kafka_partitions,
+        replication_factor=settings.kafka_replication_factor,
+        quarantine_topic=settings.kafka_quarantine_topic,
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        sasl_username=settings.kafka_sasl_username,
+        sasl_password=_revealed(settings.kafka_sasl_password),
+        ssl_cafile=settings.kafka_ssl_cafile,
+        ssl_certfile=settings.kafka_ssl_certfile,
+        ssl_keyfile=settings.kafka_ssl_keyfile,
+        ssl_password=_revealed(settings.kafka_ssl_password),
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+async def end_offsets(settings: Settings) -> dict[tuple[str, int], int]:
+    """(topic, partition) -> the offset that its next record will get. Raises LogError."""
+    reader = open_reader(settings, group=None)
+    try:
+        await reader.start()
+        ends = await reader.end_offsets(reader.assignment().keys())
+    finally:
+        await reader.stop()
+    return {(topic, index): end for (topic, index), end in ends.items()}

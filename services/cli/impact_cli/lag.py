@@ -1,0 +1,32 @@
+"""How far the numbers are behind the event log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exists, select, text
+
+from impact_cli import event_logs
+from impact_database.engine import read_only
+from impact_schemas.tables import changed_series
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from impact_cli.settings import Settings
+
+POSITIONS = text('SELECT topic, "partition", next_offset FROM log_positions')
+
+
+async def records_behind(settings: Settings, engine: AsyncEngine) -> int:
+    """Records of both logs that are not in the buckets yet. Raises LogError."""
+    ends = await event_logs.end_offsets(settings)
+    async with read_only(engine).connect() as connection:
+        counted = {(row[0], row[1]): row[2] for row in await connection.execute(POSITIONS)}
+    return sum(max(0, end - counted.get(partition, 0)) for partition, end in ends.items())
+
+
+async def windows_follow(engine: AsyncEngine) -> bool:
+    """Whether the rolling metrics have everything that is in the buckets."""
+    async with read_only(engine).connect() as connection:
+        return not (await connection.execute(select(exists(select(changed_series.c.id))))).scalar_one()

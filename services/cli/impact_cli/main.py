@@ -1,0 +1,310 @@
+"""The command `impact`: what it takes and prints. Each command's work is in the module that it names.
+
+Modules of a service are imported by the command that needs them: an image holds one service alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from impact_cli import catalogs, settings, terminal
+from impact_cli.terminal import Refused, WrongUse, answered
+from impact_schemas.catalog import CatalogFaults, catalog_json_schema
+
+DEFAULT_DATA = Path("impact-data")
+
+app = typer.Typer(
+    help="Impact Telemetry: product events become live impact numbers.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+catalog_app = typer.Typer(help="The catalog: what events look like and which numbers they become.")
+keys_app = typer.Typer(help="API keys of products.")
+app.add_typer(catalog_app, name="catalog", no_args_is_help=True)
+app.add_typer(keys_app, name="keys", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="The data folder of 'impact up'; without it the IMPACT_... settings say where."),
+]
+CatalogPath = Annotated[
+    Path | None,
+    typer.Option("--catalog", help="Folder of catalog files. [default: IMPACT_CATALOG, else ./catalog]"),
+]
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on. [default: IMPACT_HOST, else 127.0.0.1]")
+]
+Port = Annotated[
+    int | None, typer.Option(help="HTTP port, 0 for a free one. [default: IMPACT_PORT, else 8080]")
+]
+
+
+def _settings(data: Path | None = None) -> settings.Settings:
+    """The environment; with `data`, or where nothing is set and ./impact-data is there, that folder's."""
+    found = settings.load()
+    if data is not None:
+        if not (data / settings.METRICS_DB).exists():
+            raise WrongUse(f"{data} is no data folder of 'impact up': it has no {settings.METRICS_DB}")
+        return found.for_folder(data)
+    if found.database_url is None and (DEFAULT_DATA / settings.METRICS_DB).exists():
+        return found.for_folder(DEFAULT_DATA)
+    return found
+
+
+def _with(found: settings.Settings, **given: object) -> settings.Settings:
+    """Options win over the environment."""
+    return found.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+# --- services -----------------------------------------------------------------------------------------
+
+
+@app.command()
+@answered
+def up(
+    catalog: CatalogPath = None,
+    data: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = DEFAULT_DATA,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Run the whole service in one process: no broker, no database server."""
+    from impact_cli import assemble
+
+    assemble.up(_with(settings.load(), catalog=catalog, host=host, port=port), data)
+
+
+@app.command()
+@answered
+def ingest() -> None:
+    """Run the door: events over HTTP into the event log."""
+    from impact_cli import assemble
+
+    assemble.ingest(settings.load())
+
+
+@app.command()
+@answered
+def aggregator() -> None:
+    """Run an aggregator: events of the log into numbers. Several share the log's partitions."""
+    from impact_cli import assemble
+
+    assemble.aggregator(settings.load())
+
+
+@app.command()
+@answered
+def migrate(
+    data: Data = None,
+    print_only: Annotated[bool, typer.Option("--print", help="Only show what would be done.")] = False,
+) -> None:
+    """Bring the database's schema up to date and make the Kafka topics. May be repeated."""
+    from impact_cli import assemble
+
+    for line in asyncio.run(assemble.migrate(_settings(data), print_only=print_only)):
+        terminal.out().print(line, markup=False)
+
+
+@app.command()
+@answered
+def demo(
+    example: Annotated[str, typer.Option(help="A folder of examples/.")] = "flights",
+    leave: Annotated[bool, typer.Option("--exit", help="End after the summary.")] = False,
+    data: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = DEFAULT_DATA,
+    port: Port = None,
+) -> None:
+    """Start the service on an example, play its events in over HTTP, and show where to look."""
+    from impact_cli import demo as play
+
+    play.run(example, data, port, stay=not leave and play.someone_watches())
+
+
+# --- sending ------------------------------------------------------------------------------------------
+
+
+@app.command()
+@answered
+def send(
+    file: Annotated[str, typer.Argument(help="NDJSON, JSON or CSV; - for standard input.")],
+    url: Annotated[str, typer.Option(help="The ingest service.")] = "http://127.0.0.1:8080",
+    key: Annotated[str | None, typer.Option(envvar="IMPACT_KEY", help="API key.")] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option(help=f"keys.json of a data folder. [default: {DEFAULT_DATA}/keys.json]")
+    ] = None,
+    product: Annotated[str | None, typer.Option(help="Whose key to take from the keys file.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="ndjson, json or csv; seen by itself.")] = None,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events a request.")] = 1_000,
+    in_flight: Annotated[
+        int, typer.Option(min=1, max=64, help="Requests at once; with 1 events arrive in their order.")
+    ] = 4,
+    retry_for: Annotated[float, typer.Option(min=0, help="Seconds to try a request again.")] = 60.0,
+    dry_run: Annotated[bool, typer.Option(help="Only ask for the verdicts.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send events to a running ingest service. Exit code 1 if any event was rejected.
+
+    The same file may be sent again: no event is counted twice.
+    """
+    from impact_cli import send_file
+    from impact_cli.send import Target
+
+    target = Target(
+        url=url,
+        key=send_file.find_key(key, keys_file, DEFAULT_DATA / settings.KEYS_FILE, product),
+        dry_run=dry_run,
+        compress=send_file.compress_for(url),
+        in_flight=in_flight,
+        batch_events=batch,
+        retry_for_s=retry_for,
+    )
+    summary = send_file.run(file, target, form)
+    if as_json:
+        terminal.print_json(summary)
+    else:
+        send_file.print_summary(summary, dry_run)
+    if summary.rejected:
+        raise typer.Exit(terminal.NO)
+
+
+# --- looking ------------------------------------------------------------------------------------------
+
+
+@app.command()
+@answered
+def status(data: Data = None, as_json: AsJson = False) -> None:
+    """Show every product's numbers now, and what became of the events."""
+    from impact_cli import status as look
+
+    found = asyncio.run(look.read(_settings(data).required_database_url()))
+    if as_json:
+        terminal.print_json(found)
+    else:
+        look.show(found, terminal.out())
+
+
+@app.command()
+@answered
+def doctor(catalog: CatalogPath = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Check the installation: what is wrong, and the one next command. Exit code 1 if anything is."""
+    from impact_cli import doctor as examine
+
+    checks = asyncio.run(examine.examine(lambda: _with(_settings(data), catalog=catalog)))
+    if as_json:
+        terminal.print_json(checks)
+    else:
+        examine.show(checks, terminal.out())
+    if not all(check.ok for check in checks):
+        raise typer.Exit(terminal.NO)
+
+
+# --- catalog ------------------------------------------------------------------------------------------
+
+
+@catalog_app.command("check")
+@answered
+def catalog_check(
+    path: Annotated[
+        Path | None, typer.Argument(help="Folder or file. [default: IMPACT_CATALOG, else ./catalog]")
+    ] = None,
+    as_json: AsJson = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of catalog files, for editors.")
+    ] = False,
+) -> None:
+    """Print every fault as FILE:LINE:COLUMN PATH: REASON. Exit code 1 if there is one."""
+    if schema:
+        terminal.print_json(catalog_json_schema())
+        return
+    try:
+        found = catalogs.load(path or settings.load().catalog_path())
+    except CatalogFaults as faults:
+        if as_json:
+            terminal.print_json({"ok": False, "faults": [fault._asdict() for fault in faults.faults]})
+        else:
+            _print_faults(faults)
+        raise typer.Exit(terminal.NO) from faults
+    counts = {name: len(one.metrics) for name, one in sorted(found.items())}
+    if as_json:
+        terminal.print_json({"ok": True, "faults": [], "products": counts})
+        return
+    for name, metrics in counts.items():
+        terminal.out().print(f"{name}: {metrics} metrics, no fault", markup=False)
+
+
+def _print_faults(faults: CatalogFaults) -> None:
+    console = terminal.out()
+    for fault in faults.faults:
+        console.print(str(fault), markup=False)
+    count = len(faults.faults)
+    terminal.err().print(f"{count} fault{'s' if count > 1 else ''}", style="red")
+
+
+# --- keys ---------------------------------------------------------------------------------------------
+
+
+@keys_app.command("create")
+@answered
+def keys_create(
+    product: Annotated[str, typer.Argument(help="The product whose events or numbers it opens.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="write, read, import, admin. [default: write]")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Who has it and what for.")] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, help="It stops working then.")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and show it, this once: only its hash is stored."""
+    from impact_cli import keys
+
+    made = asyncio.run(
+        keys.create(
+            _settings(data).required_database_url(), product, scope or ["write"], label, expires_in_days
+        )
+    )
+    if as_json:
+        terminal.print_json(made)
+        return
+    terminal.out().print(made.key, markup=False)
+    terminal.err().print(f"{made.key_id}: shown this once, only its hash is stored", markup=False)
+
+
+@keys_app.command("list")
+@answered
+def keys_list(
+    product: Annotated[str | None, typer.Argument(help="Only this product's.")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """List keys, the revoked ones too."""
+    from impact_cli import keys
+
+    found = asyncio.run(keys.listed(_settings(data).required_database_url(), product))
+    if as_json:
+        terminal.print_json(found)
+        return
+    table = Table("key id", "product", "scopes", "label", "created (UTC)", "state")
+    for one in found:
+        table.add_row(
+            one.key_id, one.product, " ".join(one.scopes), one.label or "", one.created_at, one.state
+        )
+    terminal.out().print(table)
+
+
+@keys_app.command("revoke")
+@answered
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="As keys list shows it.")], data: Data = None
+) -> None:
+    """Make a key worthless, within a minute everywhere. For good."""
+    from impact_cli import keys
+
+    if not asyncio.run(keys.revoke(_settings(data).required_database_url(), key_id)):
+        raise Refused(f"there is no key {key_id} that could be revoked: impact keys list shows them")
+    terminal.out().print(f"{key_id} is revoked", markup=False)

@@ -1,0 +1,110 @@
+"""`impact status`: every product's numbers now, read from the same views as analysts use."""
+
+from __future__ import annotations
+
+from decimal import Decimal  # noqa: TC003 (msgspec reads the annotations)
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import text
+
+from impact_cli.terminal import Refused, shown
+from impact_database.engine import connect, read_only
+from impact_database.migrate import check
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+STATUS_STYLES = {"stale": "yellow", "no_data": "dim", "suppressed": "dim"}
+
+NUMBERS = text("""
+    SELECT r.product, r.metric, m.title, r.role, r.unit, r.time_window, r.value, r.n, r.status, r.as_of
+    FROM rolling_metrics r JOIN metrics m ON m.product = r.product AND m.metric = r.metric
+    WHERE r.segment = '{}' AND r.time_window IN ('28d', 'all')
+    ORDER BY r.product, r.metric, r.time_window
+""")
+LEDGER = text("SELECT product, received, counted, duplicates, quarantined FROM ledger")
+PRODUCTS = text("SELECT product, title FROM products ORDER BY product")
+
+
+class Number(msgspec.Struct, frozen=True):
+    """A metric's total in one window; `value` is None unless `status` is ok or stale."""
+
+    metric: str
+    title: str
+    role: str
+    unit: str
+    window: str
+    value: Decimal | float | None
+    n: int | None
+    status: str
+    as_of: str
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """What became of the events; `received` is the sum of the other three."""
+
+    received: int = 0
+    counted: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+
+
+class Product(msgspec.Struct, frozen=True):
+    """One product's numbers and ledger."""
+
+    product: str
+    title: str
+    ledger: Ledger
+    numbers: list[Number]
+
+
+async def read(url: str) -> list[Product]:
+    """The products of the database at `url`. Raises SchemaOutOfDate, and Refused if there is none yet."""
+    engine = connect(url)
+    try:
+        await check(engine)
+        async with read_only(engine).connect() as connection:
+            products = await _products(connection)
+    finally:
+        await engine.dispose()
+    if not products:
+        raise Refused("no product is counted yet: start 'impact up' or 'impact aggregator' with a catalog")
+    return products
+
+
+async def _products(connection: AsyncConnection) -> list[Product]:
+    ledgers = {row.product: Ledger(*map(int, row[1:])) for row in await connection.execute(LEDGER)}
+    numbers: dict[str, list[Number]] = {}
+    for row in await connection.execute(NUMBERS):
+        # as_of is a datetime on PostgreSQL, its text on SQLite
+        values = dict(zip(Number.__struct_fields__, row[1:], strict=True)) | {"as_of": str(row.as_of)[:19]}
+        numbers.setdefault(row.product, []).append(Number(**values))
+    return [
+        Product(row.product, row.title, ledgers.get(row.product, Ledger()), numbers.get(row.product, []))
+        for row in await connection.execute(PRODUCTS)
+    ]
+
+
+def show(products: list[Product], console: Console) -> None:
+    """A table and a line of the ledger for each product."""
+    for one in products:
+        console.print(f"[bold]{escape(one.title)}[/] ({one.product})")
+        table = Table("metric", "window", "value", "unit", "n", "status")
+        for column in (2, 4):
+            table.columns[column].justify = "right"
+        for number in one.numbers:
+            count = "-" if number.n is None else f"{number.n:,}"
+            cells = (number.title, number.window, shown(number.value), number.unit, count, number.status)
+            table.add_row(*map(escape, cells), style=STATUS_STYLES.get(number.status))
+        console.print(table)
+        if one.numbers:
+            console.print(f"as of {max(number.as_of for number in one.numbers)} UTC")
+        ledger = one.ledger
+        console.print(
+            f"{ledger.received:,} events received = {ledger.counted:,} counted "
+            f"+ {ledger.duplicates:,} duplicates + {ledger.quarantined:,} quarantined\n"
+        )
