@@ -8,8 +8,8 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 SCALE = 9
-ONE = 10**SCALE
-LIMIT = 10**15  # |x| must stay below: a sum of 10^14 such values still fits NUMERIC(38, 9)
+ONE: int = 10**SCALE
+LIMIT: int = 10**15  # |x| must stay below: a sum of 10^14 such values still fits NUMERIC(38, 9)
 
 # wide enough that no JSON number within the door's limits is rounded before the one rounding that counts
 EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)

@@ -10,30 +10,32 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.decode import Event, Quarantined, quarantined
 from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.rules import Rule, Rules, TooManySegments
 from impact_aggregator.sketches import hash64
-from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor
+from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor, kept_resolution
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_COARSER = {"1m": ("1m", "1h", "1d"), "1h": ("1h", "1d")}
+_COARSER = {"1m": ("1m", "1h", "1d"), "1h": ("1h", "1d"), "1d": ("1d",)}
 
 _hash64 = lru_cache(maxsize=1 << 16)(hash64)
 
 
-@dataclass(frozen=True, slots=True)
-class BucketKey:
+class BucketKey(NamedTuple):
     """Names a bucket of one shard; `start` is 0 for all time."""
 
     series_id: int
     resolution: str
     start: int
+
+
+_Fine = dict[BucketKey, Partial]
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Folded:
 def fold(events: Iterable[Event | Quarantined], rules: Rules, known: Mapping[bytes, int]) -> Folded:
     """Folds events in log order; `known` has the content digests of identities counted before."""
     folded = Folded()
-    fine: dict[tuple[int, int], Partial] = {}
+    fine: _Fine = {}
     for event in events:
         if isinstance(event, Quarantined):
             _quarantine(folded, event)
@@ -79,7 +81,7 @@ def fold(events: Iterable[Event | Quarantined], rules: Rules, known: Mapping[byt
             folded.tally(event.product).duplicates += 1
         else:
             _quarantine(folded, _conflict(event))
-    _roll_up(folded, fine, rules)
+    _roll_up(folded, fine)
     return folded
 
 
@@ -95,9 +97,6 @@ def _refused(event: Event, code: str, detail: str) -> Quarantined:
 def _conflict(event: Event) -> Quarantined:
     detail = "an event with this source and id but other content was counted before: send a correction"
     return _refused(event, "id_conflict", detail)
-
-
-_Fine = dict[tuple[int, int], Partial]
 
 
 def _count(folded: Folded, fine: _Fine, event: Event, rules: Rules) -> None:
@@ -116,21 +115,23 @@ def _count(folded: Folded, fine: _Fine, event: Event, rules: Rules) -> None:
         return
     folded.identities[event.identity] = event
     folded.tally(event.product).counted += 1
+    age = event.received_at - event.time
     for rule, contribution in contributions:
-        start = event.time - event.time % rule.step
-        _partial(fine, rule.total, start).see(event.time)
+        resolution = kept_resolution(rule.finest, age)
+        start = floor(event.time, RESOLUTIONS[resolution])
+        _partial(fine, BucketKey(rule.total, resolution, start)).see(event.time)
         if contribution is None:
             continue
         value, series = contribution
         for series_id in series:
-            _apply(_partial(fine, series_id, start), rule.aggregate, event, value)
+            partial = _partial(fine, BucketKey(series_id, resolution, start))
+            _apply(partial, rule.aggregate, event, value)
 
 
-def _partial(fine: _Fine, series_id: int, start: int) -> Partial:
-    key = (series_id, start)
-    found = fine.get(key)
+def _partial(partials: dict[BucketKey, Partial], key: BucketKey) -> Partial:
+    found = partials.get(key)
     if found is None:
-        found = fine[key] = Partial()
+        found = partials[key] = Partial()
     return found
 
 
@@ -168,19 +169,13 @@ def _apply(partial: Partial, aggregate: str, event: Event, value: int) -> None:
         partial.add_number(value)
 
 
-def _roll_up(folded: Folded, fine: _Fine, rules: Rules) -> None:
+def _roll_up(folded: Folded, fine: _Fine) -> None:
     """Each touched fine bucket goes once into every coarser one, instead of every event into each."""
-    for (series_id, start), partial in fine.items():
-        for resolution in _COARSER[rules.rule_of(series_id).finest]:
-            _into(folded, BucketKey(series_id, resolution, floor(start, RESOLUTIONS[resolution])), partial)
-        _into(folded, BucketKey(series_id, ALL_TIME, 0), partial)
-
-
-def _into(folded: Folded, key: BucketKey, partial: Partial) -> None:
-    found = folded.buckets.get(key)
-    if found is None:
-        found = folded.buckets[key] = Partial()
-    found.merge(partial)
+    for (series_id, finest, start), partial in fine.items():
+        for resolution in _COARSER[finest]:
+            key = BucketKey(series_id, resolution, floor(start, RESOLUTIONS[resolution]))
+            _partial(folded.buckets, key).merge(partial)
+        _partial(folded.buckets, BucketKey(series_id, ALL_TIME, 0)).merge(partial)
 
 
 def totals(tallies: Iterable[Tally]) -> Counter[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from impact_aggregator.windows import RESOLUTIONS, finest_resolution
+from impact_aggregator.windows import finest_resolution
 from impact_schemas.catalog import Compare, OneOf
 
 if TYPE_CHECKING:
@@ -166,7 +166,6 @@ class Rule:
         self.version = version
         self.aggregate = definition.aggregate or ""
         self.finest = finest_resolution(definition.windows)
-        self.step = RESOLUTIONS[self.finest]
         self.of = definition.of
         self._book = book
         self._read = None if self.of in (None, "subject") else _reader(str(self.of))

@@ -6,6 +6,10 @@ Window W with step s at time t covers [floor(t, s) - (W - s), t]: W/s steps, the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
@@ -13,6 +17,7 @@ DAY = 24 * HOUR
 
 ALL_TIME = "all"
 RESOLUTIONS: dict[str, int] = {"1m": MINUTE, "1h": HOUR, "1d": DAY}
+KEPT: dict[str, int] = {"1m": 7 * DAY, "1h": 400 * DAY}  # age of events' time; days are kept for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,20 @@ def floor(moment: int, step: int) -> int:
     return moment - moment % step
 
 
-def finest_resolution(windows: tuple[str, ...]) -> str:
+def finest_resolution(windows: Iterable[str]) -> str:
     """The finest buckets that a metric with these windows keeps."""
     minutes = any(name in WINDOWS and WINDOWS[name].resolution == "1m" for name in windows)
     return "1m" if minutes else "1h"
+
+
+def kept_resolution(finest: str, age: int) -> str:
+    """The finest buckets that take an event which was `age` old on receipt: none that is deleted by then.
+
+    Decided by the event alone, so that no split of a batch and no rebuild decides otherwise.
+    """
+    if age > KEPT["1h"]:
+        return "1d"
+    return "1h" if age > KEPT["1m"] else finest
 
 
 def window_start(name: str, now: int) -> int | None:

@@ -1,0 +1,131 @@
+"""What Prometheus scrapes: the pipeline's own metrics, and the business gauges of the leader.
+
+Every name here is in the public contract. No label carries a subject, an event id or unbounded text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Sample
+
+from impact_aggregator.active import catalogs_hash
+from impact_aggregator.rules import TOTAL, UNKNOWN
+from impact_schemas import numbers
+from impact_schemas.catalog.families import family, family_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from impact_aggregator.rolling import Point
+    from impact_schemas.catalog import Catalog
+
+STATES = ("ok", "stale", "no_data", "suppressed")
+
+
+class PipelineMetrics:
+    """Metrics of the aggregator itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.events = Counter(
+            "impact_aggregator_events",
+            "Events read from the logs, by what became of them: counted, duplicate or quarantined.",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("counted", "duplicate", "quarantined"):
+            self.events.labels(outcome)
+        self.lag = Gauge(
+            "impact_aggregator_lag_records",
+            "Records in the log that are not yet counted. Growing: too little capacity.",
+            ["partition"],
+            registry=registry,
+        )
+        self.freshness = Histogram(
+            "impact_aggregator_freshness_seconds",
+            "From receipt at the door to visible in SQL, once a record.",
+            registry=registry,
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600),
+        )
+        self.leads = Gauge(
+            "impact_aggregator_leader",
+            "1 on the aggregator that keeps the rolling metrics; the sum over all should be 1.",
+            registry=registry,
+        )
+        self.tick = Histogram(
+            "impact_aggregator_tick_seconds",
+            "How long it takes to bring the rolling metrics up to date.",
+            registry=registry,
+        )
+        self.errors = Counter(
+            "impact_aggregator_errors",
+            "Batches dropped and read again, by cause: database, log, claim_lost or catalog_superseded.",
+            ["cause"],
+            registry=registry,
+        )
+
+
+class BusinessGauges(Collector):
+    """The leader's rolling values as gauges; nothing on any other aggregator."""
+
+    def __init__(self, points: Callable[[], Collection[Point]]) -> None:
+        self._points = points
+        self._catalogs: Mapping[str, Catalog] = {}
+
+    def use(self, catalogs: Mapping[str, Catalog]) -> None:
+        """Takes up the catalogs in force."""
+        self._catalogs = catalogs
+
+    def describe(self) -> list[Family]:
+        """Nothing: names depend on the catalog and are not known when this is registered."""
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        """One family for each metric, and one for each of its splits."""
+        info = Family("impact_catalog_info", "The catalog that is in force, by product.", "gauge")
+        info.samples = [
+            Sample(info.name, {"product": product, "version": catalogs_hash({product: catalog})[:12]}, 1)
+            for product, catalog in self._catalogs.items()
+        ]
+        yield info
+        states = Family("impact_metric_state", "1 for the state that a metric's total is in.", "gauge")
+        samples: dict[str, dict[tuple[str, ...], Sample]] = {}
+        for point in self._points():
+            if point.series.segment == TOTAL:
+                states.samples.extend(_states(point))
+            if point.reading.value is not None:
+                name, sample = self._sample(point)
+                # a segment that is called "(unknown)" must not collide with the unknown group
+                samples.setdefault(name, {}).setdefault(tuple(sample.labels.values()), sample)
+        yield states
+        for name, found in samples.items():
+            values = Family(name, "Rolling value of the metric of this name: see the view metrics.", "gauge")
+            values.samples = list(found.values())
+            yield values
+
+    def _sample(self, point: Point) -> tuple[str, Sample]:
+        series = point.series
+        segment = msgspec.json.decode(series.segment, type=dict[str, msgspec.Raw])
+        cuts = self._catalogs[series.product].metrics[series.metric].cuts
+        # a cut's family is named in the catalog's order, its segment has sorted keys
+        names = next((cut for cut in cuts if set(cut) == set(segment)), tuple(segment))
+        name = family_by(series.metric, names) if names else family(series.metric)
+        labels = {"product": series.product, "window": point.window}
+        labels |= {dimension: _label(bytes(segment[dimension]).decode()) for dimension in names}
+        return name, Sample(name, labels, (point.reading.value or 0) / numbers.ONE)
+
+
+def _states(point: Point) -> Iterator[Sample]:
+    labels = {"product": point.series.product, "metric": point.series.metric, "window": point.window}
+    for status in STATES:
+        yield Sample("impact_metric_state", {**labels, "status": status}, point.reading.status == status)
+
+
+def _label(text: str) -> str:
+    if text == UNKNOWN:
+        return "(unknown)"
+    return str(msgspec.json.decode(text)) if text.startswith('"') else text

@@ -1,0 +1,345 @@
+"""The aggregator: claims partitions, counts what the log brings, and keeps the rolling metrics.
+
+Whatever fails on the way, the answer is the same: drop the batch and the claims, wait, claim again. The
+claim reads from the database how far counting really came, so that nothing is lost or counted twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from impact_aggregator.active import ActiveCatalog, activate, active_state, catalogs_hash
+from impact_aggregator.decode import Event, decode_record, decode_rejections
+from impact_aggregator.exporter import BusinessGauges, PipelineMetrics
+from impact_aggregator.fold import fold, totals
+from impact_aggregator.rolling import Rolling
+from impact_aggregator.rules import Rules
+from impact_aggregator.store import Batch, Claim, ClaimLost, LogReplaced, Store
+from impact_aggregator.values import Metrics
+from impact_eventlog import LogHole, LogUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from prometheus_client import CollectorRegistry
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from impact_aggregator.decode import Quarantined
+    from impact_eventlog import EventLogReader, Partition, Record
+    from impact_schemas.catalog import Catalog
+    from impact_schemas.identity import Identities
+
+POLL_S = 0.5
+TICK_S = 1.0
+LAG_S = 5.0
+RETRY_S = 1.0
+STALL_S = 120.0  # records wait, nothing fails, nothing moves: the client is stuck, a new process is not
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Stalled(Exception):
+    """Records wait but none arrive, though nothing reports an error: the process should be started anew."""
+
+
+class Aggregator:
+    """One aggregator process, or the aggregating half of the embedded service."""
+
+    def __init__(
+        self,
+        *,
+        reader: EventLogReader,
+        engine: AsyncEngine,
+        catalogs: Mapping[str, Catalog],
+        identities: Identities,
+        registry: CollectorRegistry,
+        quarantine_topic: str,
+        holder: str,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._reader = reader
+        self._engine = engine
+        self._catalogs = catalogs
+        self._identities = identities
+        self._quarantine_topic = quarantine_topic
+        self._clock = clock
+        self._store = Store(engine, clock, holder)
+        self._rolling = Rolling(engine, clock, holder)
+        self._metrics = PipelineMetrics(registry)
+        self._gauges = BusinessGauges(lambda: self._rolling.points)
+        registry.register(self._gauges)
+        self._rules = Rules({}, {})
+        self._active: ActiveCatalog | None = None
+        self._superseded_hash = ""  # of our own catalog, once another process made another one active
+        self._claims: dict[Partition, tuple[int, Claim]] = {}  # with the assignment that it belongs to
+        self._stopping = asyncio.Event()
+        self._healthy_at = float("-inf")
+
+    async def run(self) -> None:
+        """Counts until `stop`. Raises LogReplaced, Stalled, or what is a bug."""
+        await self._start_reader()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                side = [tasks.create_task(self._keep_ticking()), tasks.create_task(self._watch_lag())]
+                await self._consume()
+                for task in side:
+                    await task
+        finally:
+            self._stopping.set()
+            await self._reader.stop()
+
+    async def stop(self) -> None:
+        """Ends `run` after the batch in hand."""
+        self._stopping.set()
+
+    def use(self, catalogs: Mapping[str, Catalog]) -> None:
+        """Takes up changed catalogs before the next batch."""
+        self._catalogs = catalogs
+        self._active = None
+
+    async def ready(self) -> bool:
+        """Whether batches are being counted, or would be if there were any."""
+        return time.monotonic() - self._healthy_at < STALL_S / 4 and self._active is not None
+
+    async def caught_up(self) -> bool:
+        """Whether all that is in the log now has been counted."""
+        ends = await self._reader.end_offsets(list(self._claims))
+        claimed = {partition: claim.next_offset for partition, (_, claim) in self._claims.items()}
+        return bool(claimed) and all(claimed[partition] >= end for partition, end in ends.items())
+
+    async def _start_reader(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._reader.start()
+            except LogUnavailable as error:
+                log.warning("log_unavailable", error=str(error), retry_s=RETRY_S)
+                await self._pause(RETRY_S)
+            else:
+                return
+
+    async def _consume(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._take_turn()
+                self._healthy_at = time.monotonic()
+            except LogHole as hole:
+                await self._skip(hole)
+            except ClaimLost as error:
+                await self._start_over("claim_lost", error)
+            except LogUnavailable as error:
+                await self._start_over("log", error)
+            except (SQLAlchemyError, OSError) as error:
+                await self._start_over("database", error)
+
+    async def _take_turn(self) -> None:
+        if not await self._hold_catalog():
+            await self._pause(RETRY_S)
+            return
+        await self._claim_assigned()
+        records = await self._reader.poll(POLL_S)
+        if records:
+            await self._count(records)
+
+    async def _start_over(self, cause: str, error: Exception) -> None:
+        self._metrics.errors.labels(cause).inc()
+        log.warning("batch_dropped", cause=cause, error=str(error).splitlines()[0], retry_s=RETRY_S)
+        self._claims.clear()
+        self._store.forget()
+        if self._active is not None and cause == "claim_lost":
+            await self._check_generation(self._active)
+        await self._pause(RETRY_S if cause != "claim_lost" else 0)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    # --- catalog --------------------------------------------------------------------------------------
+
+    async def _hold_catalog(self) -> bool:
+        """Makes this process's catalog the active one if it was not tried yet; False while another is."""
+        if self._active is not None:
+            return True
+        digest = catalogs_hash(self._catalogs)
+        if self._superseded_hash == digest and (await active_state(self._engine))[1] != digest:
+            return False
+        self._adopt(await activate(self._engine, self._catalogs, self._clock()))
+        self._rules.admit(await self._store.known_series(list(self._catalogs)))
+        return True
+
+    def _adopt(self, active: ActiveCatalog) -> None:
+        self._rules = Rules(self._catalogs, active.versions)
+        self._rolling.use(Metrics(self._catalogs, active.versions), active.generation)
+        self._gauges.use(self._catalogs)
+        self._active = active
+        self._superseded_hash = ""
+        log.info("catalog_active", generation=active.generation, hash=active.hash[:12])
+
+    async def _check_generation(self, active: ActiveCatalog) -> None:
+        try:
+            generation, digest = await active_state(self._engine)
+        except (SQLAlchemyError, OSError):
+            return  # the next turn will meet the same trouble, and name it
+        if generation == active.generation:
+            return
+        self._active = None
+        if digest != active.hash:
+            self._superseded_hash = active.hash
+            self._metrics.errors.labels("catalog_superseded").inc()
+            log.error(
+                "catalog_superseded",
+                active=digest[:12],
+                mine=active.hash[:12],
+                next="update the catalog files",
+            )
+
+    # --- counting -------------------------------------------------------------------------------------
+
+    async def _claim_assigned(self) -> None:
+        assignment = self._reader.assignment()
+        for partition in [p for p, (number, _) in self._claims.items() if assignment.get(p) != number]:
+            del self._claims[partition]
+        for partition, number in assignment.items():
+            if partition not in self._claims:
+                self._claims[partition] = (number, await self._claim(partition))
+
+    async def _claim(self, partition: Partition) -> Claim:
+        claim = await self._store.claim(partition, await self._reader.log_id(partition.topic))
+        end = (await self._reader.end_offsets([partition]))[partition]
+        if end < claim.next_offset:
+            raise LogReplaced(
+                f"{partition.topic}-{partition.number} ends at offset {end}, but {claim.next_offset} of its"
+                " records are counted: bring the whole log back, or start with an empty database"
+            )
+        self._reader.seek(partition, claim.next_offset)
+        return claim
+
+    async def _count(self, records: Sequence[Record]) -> None:
+        """One transaction for all that a poll brought."""
+        by_partition = self._of_claimed(records)
+        if not by_partition or self._active is None:
+            return
+        decoded = {partition: self._decode(group) for partition, group in by_partition.items()}
+        identities = [
+            event.identity for events in decoded.values() for event in events if isinstance(event, Event)
+        ]
+        known = await self._store.known_identities(identities)
+        batches = [
+            Batch(
+                self._claims[partition][1],
+                by_partition[partition][-1].offset + 1,
+                fold(events, self._rules, known),
+            )
+            for partition, events in decoded.items()
+        ]
+        await _finish(self._store.commit(batches, self._rules, self._active.generation))
+        for batch in batches:
+            claim = batch.claim
+            number = self._claims[claim.partition][0]
+            self._claims[claim.partition] = (number, Claim(claim.partition, claim.epoch, batch.next_offset))
+        self._observe(batches, by_partition)
+
+    def _of_claimed(self, records: Sequence[Record]) -> dict[Partition, list[Record]]:
+        """The records that are next in the partitions that are claimed. Raises LogHole for a gap."""
+        wanted: dict[Partition, list[Record]] = {}
+        for record in records:
+            if record.partition not in self._claims:
+                continue
+            group = wanted.get(record.partition)
+            expected = group[-1].offset + 1 if group else self._claims[record.partition][1].next_offset
+            if record.offset > expected:
+                raise LogHole(record.partition, expected, record.offset - 1, "the log skips these offsets")
+            if record.offset == expected:
+                wanted.setdefault(record.partition, []).append(record)
+        return wanted
+
+    def _decode(self, records: Sequence[Record]) -> list[Event | Quarantined]:
+        entries: list[Event | Quarantined] = []
+        for record in records:
+            if record.partition.topic == self._quarantine_topic:
+                entries.extend(decode_rejections(record))
+            else:
+                entries.extend(decode_record(record, self._identities))
+        return entries
+
+    def _observe(self, batches: Sequence[Batch], records: Mapping[Partition, Sequence[Record]]) -> None:
+        tallies = [tally for batch in batches for tally in batch.folded.tallies.values()]
+        for outcome, count in totals(tallies).items():
+            self._metrics.events.labels(outcome).inc(count)
+        now = self._clock()
+        for group in records.values():
+            for record in group:
+                self._metrics.freshness.observe(max(0, now - record.received_at) / 1_000_000)
+
+    async def _skip(self, hole: LogHole) -> None:
+        """Writes the hole down and reads on behind it."""
+        log.error(
+            "log_hole",
+            partition=hole.partition,
+            first=hole.first_offset,
+            last=hole.last_offset,
+            why=hole.reason,
+        )
+        claimed = self._claims.get(hole.partition)
+        try:
+            if claimed is not None and self._active is not None:
+                await _finish(self._store.skip_hole(claimed[1], hole, self._active.generation))
+        except (ClaimLost, SQLAlchemyError, OSError) as error:
+            await self._start_over("database", error)
+        self._claims.clear()
+
+    # --- beside counting ------------------------------------------------------------------------------
+
+    async def _keep_ticking(self) -> None:
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                leads = await _finish(self._rolling.tick())
+            except (SQLAlchemyError, OSError) as error:
+                leads = False
+                log.warning("tick_failed", error=str(error).splitlines()[0])
+            self._metrics.leads.set(leads)
+            took = time.monotonic() - started
+            if leads:
+                self._metrics.tick.observe(took)
+            await self._pause(max(TICK_S - took, took))  # never more than half of the time
+
+    async def _watch_lag(self) -> None:
+        """Exports the lag, and ends a process that is stuck without an error."""
+        moved: dict[Partition, tuple[int, float]] = {}
+        while not self._stopping.is_set():
+            try:
+                ends = await self._reader.end_offsets(list(self._claims))
+            except LogUnavailable:
+                ends = {}
+            now = time.monotonic()
+            self._metrics.lag.clear()
+            for partition, end in ends.items():
+                if partition not in self._claims:
+                    continue
+                offset = self._claims[partition][1].next_offset
+                self._metrics.lag.labels(f"{partition.topic}-{partition.number}").set(max(0, end - offset))
+                if partition not in moved or moved[partition][0] != offset or end <= offset:
+                    moved[partition] = (offset, now)
+                elif now - moved[partition][1] > STALL_S and now - self._healthy_at < POLL_S * 4:
+                    raise Stalled(
+                        f"{partition} has records at {offset} but none has come for {STALL_S:.0f} s"
+                    )
+            await self._pause(LAG_S)
+
+
+async def _finish(work: Coroutine[object, object, T]) -> T:
+    """Awaits a transaction to its end even if cancelled: one cut off leaves a dirty connection."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

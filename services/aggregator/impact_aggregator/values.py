@@ -1,0 +1,180 @@
+"""From what the buckets hold to the value that people look at: number, n and status. Pure.
+
+Unknown is not zero: `suppressed`, `no_data`, `stale`, `ok`, the first that holds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from impact_aggregator.rules import TOTAL, Series
+from impact_aggregator.windows import ALL_TIME
+from impact_schemas import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from impact_aggregator.partial import Partial
+    from impact_schemas.catalog import Catalog, Metric
+
+Name = tuple[str, str]  # product, metric
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Reading(NamedTuple):
+    """A value as it is published: in nanos, None unless the status is ok or stale."""
+
+    value: int | None
+    n: int | None
+    status: str
+
+
+class Input(NamedTuple):
+    """What a reading is made of: one part, or a ratio's numerator and denominator."""
+
+    parts: tuple[Partial, ...]  # of the segment, within the window
+    totals: tuple[Partial, ...]  # of the metric's total, within the window
+    stale: bool
+
+
+class Metrics:
+    """The metrics in force, and how they are made of others."""
+
+    def __init__(self, catalogs: Mapping[str, Catalog], versions: Mapping[Name, int]) -> None:
+        self._versions = dict(versions)
+        self._definitions: dict[Name, Metric] = {
+            (product, name): metric
+            for product, catalog in catalogs.items()
+            for name, metric in catalog.metrics.items()
+        }
+        self._parts: dict[Name, tuple[Name, ...]] = {}
+        self._needed: dict[Name, tuple[str, ...]] = {}
+        self._ratios: dict[Name, list[Name]] = {}
+        for name, metric in self._definitions.items():
+            self._enter(name, metric)
+        self._segments_of_ratio = {
+            name: self._common_splits(name) for name, parts in self._parts.items() if len(parts) > 1
+        }
+
+    def definition(self, name: Name) -> Metric:
+        """The catalog's entry."""
+        return self._definitions[name]
+
+    def series(self, name: Name, segment: str) -> Series:
+        """The metric's series of one segment, under the version in force."""
+        return Series(*name, self._versions[name], segment)
+
+    def is_counted(self, series: Series) -> bool:
+        """Whether events are folded into this series now: not a ratio's, nor of an older version."""
+        name = (series.product, series.metric)
+        return self._versions.get(name) == series.version and len(self._parts.get(name, ())) == 1
+
+    def parts_of(self, name: Name) -> tuple[Name, ...]:
+        """The metric itself, or a ratio's numerator and denominator."""
+        return self._parts[name]
+
+    def series_of_parts(self, name: Name, segment: str) -> tuple[int, ...]:
+        """Ids of the series that a segment's value is made of."""
+        return tuple(self.series(part, segment).series_id for part in self._parts[name])
+
+    def aggregates(self, name: Name) -> tuple[str, ...]:
+        """The aggregate of each part."""
+        return tuple(self._definitions[part].aggregate or "" for part in self._parts[name])
+
+    def needed(self, name: Name) -> tuple[str, ...]:
+        """Windows over which the metric's buckets are summed up: its own, its ratios', and all time."""
+        return self._needed[name]
+
+    def ratios_of(self, segments: Mapping[Name, set[str]]) -> dict[Name, set[str]]:
+        """The ratios that these segments of metrics change, with the segments of theirs."""
+        changed: dict[Name, set[str]] = {}
+        for name, touched in segments.items():
+            for ratio in self._ratios.get(name, ()):
+                splits = self._segments_of_ratio[ratio]
+                changed.setdefault(ratio, set()).update(
+                    segment for segment in touched if dimensions_of(segment) in splits
+                )
+        return changed
+
+    def is_stale(self, name: Name, last_times: Mapping[Name, int | None], now: int) -> bool:
+        """Whether the metric, or a part of it, has been silent for longer than its cadence.
+
+        `last_times`: the latest event of each part's types, of all time.
+        """
+        return any(
+            _is_silent(self._definitions[paced].cadence, last_times.get(part), now)
+            for part in self._parts[name]
+            for paced in (name, part)
+        )
+
+    def staleness(self, part: Name, last_time: int | None, now: int) -> tuple[bool, ...]:
+        """Whether each of the metrics that this one is part of, itself first, is stale because of it."""
+        names = (part, *self._ratios.get(part, ()))
+        return tuple(self.is_stale(name, {part: last_time}, now) for name in names)
+
+    def _enter(self, name: Name, metric: Metric) -> None:
+        product = name[0]
+        if metric.ratio is None:
+            self._parts[name] = (name,)
+        else:
+            parts = ((product, metric.ratio.numerator), (product, metric.ratio.denominator))
+            self._parts[name] = parts
+            for part in parts:
+                self._ratios.setdefault(part, []).append(name)
+        for part in self._parts[name]:
+            known = self._needed.get(part, (ALL_TIME,))
+            self._needed[part] = tuple(dict.fromkeys((*known, *metric.windows)))
+
+    def _common_splits(self, name: Name) -> set[tuple[str, ...]]:
+        """How a ratio is split: as both its parts are, and as it asks itself if it does."""
+        numerator, denominator = (_splits(self._definitions[part]) for part in self._parts[name])
+        shared = numerator & denominator
+        own = _splits(self._definitions[name])
+        return shared & own if len(own) > 1 else shared
+
+
+def _splits(metric: Metric) -> set[tuple[str, ...]]:
+    singles = {(dimension,) for dimension in metric.dimensions}
+    return {(), *singles, *(tuple(sorted(cut)) for cut in metric.cuts)}
+
+
+def dimensions_of(segment: str) -> tuple[str, ...]:
+    """The dimensions of a segment, sorted."""
+    return () if segment == TOTAL else tuple(msgspec.json.decode(segment, type=dict[str, msgspec.Raw]))
+
+
+def _is_silent(cadence: timedelta | None, last_time: int | None, now: int) -> bool:
+    return cadence is not None and last_time is not None and now - last_time > cadence / _MICROSECOND
+
+
+def reading_of(metric: Metric, aggregates: tuple[str, ...], given: Input) -> Reading:
+    """The published value of one series and window."""
+    if metric.privacy is not None and _is_small(aggregates, given.parts, metric.privacy.min_cell):
+        return Reading(None, None, "suppressed")
+    n = given.parts[-1].count
+    value = _value(aggregates, given.parts) if all(total.seen for total in given.totals) else None
+    if value is None:
+        return Reading(None, n, "no_data")
+    return Reading(value, n, "stale" if given.stale else "ok")
+
+
+def _value(aggregates: tuple[str, ...], parts: tuple[Partial, ...]) -> int | None:
+    values = [part.value(aggregate) for part, aggregate in zip(parts, aggregates, strict=True)]
+    if len(values) == 1:
+        return values[0]
+    numerator, denominator = values  # rolled up apart: a ratio is never averaged
+    if numerator is None or not denominator:
+        return None
+    return numbers.divide(numerator, denominator)
+
+
+def _is_small(aggregates: tuple[str, ...], parts: tuple[Partial, ...], min_cell: int) -> bool:
+    """A cell of few; of a ratio of counts also one with few above the line, or few of the rest."""
+    n = parts[-1].count
+    cells = [n]
+    if len(parts) > 1 and set(aggregates) == {"count"}:
+        cells += [parts[0].count, n - parts[0].count]
+    return any(0 < cell < min_cell for cell in cells)
