@@ -1,5 +1,11 @@
-"""The catalog: one YAML file a product, read whole or refused with every fault at once. No IO."""
+"""The catalog: one YAML file a product, read whole or refused with every fault at once. No IO.
 
+catalogs = parse_catalogs({"caremessage.yaml": text})   # raises CatalogFaults
+catalogs["caremessage"].metrics["appointments"].aggregate
+"""
+
+from impact_schemas.catalog.editor_schema import catalog_json_schema
+from impact_schemas.catalog.families import family, family_by
 from impact_schemas.catalog.faults import CatalogFaults, Fault
 from impact_schemas.catalog.models import (
     Catalog,
@@ -12,6 +18,7 @@ from impact_schemas.catalog.models import (
     OneOf,
     Ratio,
 )
+from impact_schemas.catalog.reading import parse_catalog, parse_catalogs
 
 __all__ = [
     "Catalog",
@@ -25,4 +32,9 @@ __all__ = [
     "Mission",
     "OneOf",
     "Ratio",
+    "catalog_json_schema",
+    "family",
+    "family_by",
+    "parse_catalog",
+    "parse_catalogs",
 ]

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StrictBool
 from pydantic_core import PydanticCustomError, core_schema
 
+from impact_schemas.catalog.wording import shown
+
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
@@ -31,23 +33,6 @@ EvidenceLevel = Literal["counted", "estimated", "modelled", "compared"]
 
 AGGREGATES: tuple[str, ...] = get_args(Aggregate)
 WINDOWS: tuple[str, ...] = get_args(Window)
-
-
-def shown(value: object) -> str:
-    """A value as a person wrote it, short enough for one line."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case int() | Decimal():
-            return f"the number {value}"
-        case str():
-            return f'"{value[:60]}…"' if len(value) > 60 else f'"{value}"'
-        case dict():
-            return "a mapping"
-        case _:
-            return "a list"
 
 
 def _refusal(expected: str, value: object) -> PydanticCustomError:
@@ -81,14 +66,10 @@ class Form:
         return handler(schema) | {"pattern": self.pattern}
 
 
-NAME = Form(
-    r"^[a-z][a-z0-9_]{0,62}$", "at most 63 lower-case letters, digits and _, a letter first"
-)
+NAME = Form(r"^[a-z][a-z0-9_]{0,62}$", "at most 63 lower-case letters, digits and _, a letter first")
 EVENT_TYPE = Form(r"^[^\s\u0000-\u001f\u007f]{1,255}$", "1 to 255 characters without blanks")
 PATH = Form(r"^data(\.[^\s.]+)+$", "a path into the event's data, like data.language")
-SUBJECT_OR_PATH = Form(
-    r"^(subject|data(\.[^\s.]+)+)$", "subject, or a path into the data, like data.kg"
-)
+SUBJECT_OR_PATH = Form(r"^(subject|data(\.[^\s.]+)+)$", "subject, or a path into the data, like data.kg")
 SOURCE = Form(r"^[^\s\u0000-\u001f\u007f]{1,255}$", "a source, or a pattern with *, without blanks")
 UNIT = Form(r"^[!-~]{1,64}$", 'a unit without blanks, like kg, "{person}" or USD')
 SLUG = Form(r"^[a-z][a-z0-9_-]{0,62}$", "a slug: lower-case letters, digits, _ and -, a letter first")
@@ -332,6 +313,10 @@ class Experiment(Part):
 
 class Metric(Part):
     """A rule that turns events into a number: `event` and `aggregate`, or `ratio`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["event", "aggregate"]}, {"required": ["ratio"]}]}
+    )
 
     title: Text
     """the name that people read"""

@@ -1,0 +1,342 @@
+"""What one metric must fulfil: names that exist, and paths and values that its events can have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from impact_schemas.catalog.data_shape import (
+    NUMERIC,
+    SCALAR,
+    DataShape,
+    Described,
+    NoSuchPathError,
+    json_type,
+    same,
+)
+from impact_schemas.catalog.document import Finding, Path
+from impact_schemas.catalog.families import RESERVED_LABELS, is_pipeline_family
+from impact_schemas.catalog.models import NAME, PATH, Compare, OneOf
+from impact_schemas.catalog.wording import did_you_mean, one_of, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from impact_schemas.catalog.models import Catalog, EventType, Metric
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """Says that there is no such name, and which there are."""
+    return f"unknown {kind} {shown(name)}" + (
+        did_you_mean(name, known) or f" (there are {one_of(sorted(known))})"
+    )
+
+
+@dataclass(frozen=True)
+class Events:
+    """The event types of the file, and the shapes of those whose schema is sound."""
+
+    types: Mapping[str, EventType]
+    shapes: Mapping[str, DataShape]
+    known: frozenset[str] | None
+
+    def at(self, event_types: Collection[str], path: str) -> Iterator[Described | str]:
+        """For each type what can stand at the path, or why nothing can."""
+        for name in dict.fromkeys(event_types):
+            shape = self.shapes.get(name)
+            if shape is None:
+                continue
+            if path in self.types[name].pseudonymous:
+                yield Described(frozenset({"string"}), None, stated=True)
+                continue
+            try:
+                yield shape.at(path)
+            except NoSuchPathError as error:
+                yield f"{error} (in events of type {name})"
+
+    def hides(self, event_types: Collection[str], path: str) -> bool:
+        """Whether only pseudonyms stand at the path."""
+        return any(name in self.types and path in self.types[name].pseudonymous for name in event_types)
+
+
+@dataclass(frozen=True)
+class MetricRules:
+    """The rules of one metric."""
+
+    name: str
+    metric: Metric
+    catalog: Catalog
+    events: Events
+    metrics: frozenset[str] | None
+    broken: frozenset[Path]
+
+    def check(self) -> Iterator[Finding]:
+        """Every finding of this metric."""
+        yield from self._check_name()
+        yield from self._check_source()
+        yield from self._check_of()
+        yield from self._check_where()
+        yield from self._check_dimensions()
+        yield from self._check_cuts()
+        yield from self._check_windows()
+        yield from self._check_targets()
+        yield from self._check_equity()
+        yield from self._check_experiment()
+
+    def _at(self, *path: str | int) -> Path:
+        return ("metrics", self.name, *path)
+
+    def _can_judge(self, field: str) -> bool:
+        return self._at(field) not in self.broken
+
+    def _event_types(self) -> tuple[str, ...]:
+        """Of a ratio: those of both its metrics."""
+        ratio = self.metric.ratio
+        if ratio is None:
+            return self.metric.event
+        both = [self.catalog.metrics.get(name) for name in (ratio.numerator, ratio.denominator)]
+        return tuple(event for part in both if part for event in part.event)
+
+    def _check_name(self) -> Iterator[Finding]:
+        if not NAME.fits(self.name):
+            yield Finding(self._at(), f"expected {NAME.words} as a metric's name", on_key=True)
+        if is_pipeline_family(self.name):
+            reason = f"impact_{self.name} is a Prometheus family of the service itself: choose another name"
+            yield Finding(self._at(), reason, on_key=True)
+
+    def _check_source(self) -> Iterator[Finding]:
+        metric = self.metric
+        if not self._can_judge("ratio"):
+            return
+        if metric.ratio is not None:
+            yield from self._check_ratio(metric.ratio.numerator, metric.ratio.denominator)
+            for field in ("event", "where", "aggregate", "of", "per"):
+                if field in metric.model_fields_set:
+                    yield Finding(
+                        self._at(field), "not together with ratio: its two metrics say this", on_key=True
+                    )
+            return
+        if (
+            "event" not in metric.model_fields_set
+            and metric.aggregate is None
+            and self._can_judge("aggregate")
+        ):
+            if self._can_judge("event"):
+                yield Finding(self._at(), "needs event and aggregate, or ratio", on_key=True)
+        elif "event" not in metric.model_fields_set:
+            yield Finding(self._at("event"), "is missing: the event type that it counts, or a list of types")
+        elif metric.aggregate is None:
+            yield Finding(
+                self._at("aggregate"), "is missing: how the values of many events become one number"
+            )
+        yield from self._check_event_types()
+
+    def _check_event_types(self) -> Iterator[Finding]:
+        event = self.metric.event
+        if "event" in self.metric.model_fields_set and not event:
+            yield Finding(self._at("event"), "must not be empty")
+        for index, name in enumerate(event):
+            where = self._at("event", index)
+            if name in event[:index]:
+                yield Finding(where, f"{name} is there twice")
+            elif self.events.known is not None and name not in self.events.known:
+                yield Finding(where, unknown("event type", name, self.events.known))
+
+    def _check_ratio(self, numerator: str, denominator: str) -> Iterator[Finding]:
+        for side, name in (("numerator", numerator), ("denominator", denominator)):
+            part = self.catalog.metrics.get(name)
+            if name == self.name:
+                yield Finding(self._at("ratio", side), "a ratio cannot be made of itself")
+            elif self.metrics is not None and name not in self.metrics:
+                yield Finding(self._at("ratio", side), unknown("metric", name, self.metrics))
+            elif part is not None and part.ratio is not None:
+                yield Finding(
+                    self._at("ratio", side),
+                    f"{name} is a ratio itself: ratios are made of metrics with events",
+                )
+        if numerator == denominator != self.name:
+            yield Finding(self._at("ratio"), "numerator and denominator are the same metric: it is always 1")
+
+    def _check_of(self) -> Iterator[Finding]:
+        metric = self.metric
+        if metric.per is not None and metric.aggregate not in (None, "latest"):
+            yield Finding(
+                self._at("per"), f"only latest has places; the aggregate is {metric.aggregate}", on_key=True
+            )
+        if metric.per is not None:
+            yield from self._check_scalar(metric.per, self._at("per"))
+        if metric.aggregate is None:
+            return
+        if metric.aggregate == "count":
+            if metric.of is not None:
+                yield Finding(self._at("of"), "count counts events: it has no of", on_key=True)
+        elif metric.of is None:
+            meant = "subject or data.<path>" if metric.aggregate == "unique" else "data.<path>, a number"
+            yield Finding(self._at("of"), f"is missing: what {metric.aggregate} is taken of ({meant})")
+        elif metric.of == "subject":
+            yield from self._check_subject(metric.aggregate)
+        elif metric.aggregate == "unique":
+            yield from self._check_scalar(metric.of, self._at("of"))
+        else:
+            yield from self._check_number(metric.of, self._at("of"), f"{metric.aggregate} needs numbers")
+
+    def _check_subject(self, aggregate: str) -> Iterator[Finding]:
+        if aggregate != "unique":
+            yield Finding(
+                self._at("of"), f"{aggregate} needs numbers, and a subject is none: use data.<path>"
+            )
+        for name in self.metric.event:
+            event = self.events.types.get(name)
+            if event is not None and event.subject == "none":
+                yield Finding(self._at("of"), f"events of type {name} have no subject (subject: none)")
+
+    def _at_path(self, path: str) -> Iterator[Described | str]:
+        return self.events.at(self._event_types(), path)
+
+    def _check_number(self, path: str, where: Path, need: str) -> Iterator[Finding]:
+        for found in self._at_path(path):
+            reason = found if isinstance(found, str) else self._not_numeric(found, path, need)
+            if reason:
+                yield Finding(where, reason)
+
+    def _not_numeric(self, found: Described, path: str, need: str) -> str | None:
+        if found.stated:
+            return None if found.types <= NUMERIC | {"null"} else f"{need}, and {path} is {found.names()}"
+        if any(
+            self.events.types[name].keep_unknown for name in self._event_types() if name in self.events.types
+        ):
+            return None
+        return f"{need}: say type: number (or integer) for {path} in the event's data"
+
+    def _check_scalar(self, path: str, where: Path, *, on_key: bool = False) -> Iterator[Finding]:
+        for found in self._at_path(path):
+            if isinstance(found, str):
+                yield Finding(where, found, on_key)
+            elif found.stated and not found.types & (SCALAR - {"null"}):
+                yield Finding(where, f"expected single values at {path}, it is {found.names()}", on_key)
+
+    def _check_allowed(self, value: object, path: str, where: Path) -> Iterator[Finding]:
+        """A value that no event can have would never match, silently."""
+        for found in self._at_path(path):
+            if isinstance(found, str):
+                continue  # that there is no such path is said once, where the path stands
+            if found.values is not None and not any(same(value, one) for one in found.values):
+                there = [shown(one) for one in found.values]
+                yield Finding(where, f"{path} is never {shown(value)}: the schema allows {one_of(there)}")
+            elif json_type(value) not in found.types:
+                yield Finding(where, f"{path} is never {shown(value)}: its type is {found.names()}")
+
+    def _check_hidden(self, path: str, where: Path) -> Iterator[Finding]:
+        if self.events.hides(self._event_types(), path):
+            yield Finding(
+                where, f"{path} is pseudonymous: it can be counted by unique, not shown or compared"
+            )
+
+    def _check_where(self) -> Iterator[Finding]:
+        for path, condition in self.metric.where.items():
+            where = self._at("where", path)
+            if not PATH.fits(path):
+                yield Finding(where, f"expected {PATH.words}", on_key=True)
+            elif hidden := list(self._check_hidden(path, where)):
+                yield from hidden
+            else:
+                yield from self._check_scalar(path, where, on_key=True)
+                yield from self._check_condition(path, condition, where)
+
+    def _check_condition(self, path: str, condition: OneOf | Compare, where: Path) -> Iterator[Finding]:
+        if isinstance(condition, Compare):
+            for bound in condition.model_fields_set - {"ne"}:
+                for found in self._at_path(path):
+                    reason = (
+                        None
+                        if isinstance(found, str)
+                        else self._not_numeric(found, path, f"{bound} compares numbers")
+                    )
+                    if reason:
+                        yield Finding((*where, bound), reason)
+            values, where = condition.ne, (*where, "ne")
+        else:
+            values = condition.values
+        for index, value in enumerate(values):
+            yield from self._check_allowed(value, path, (*where, index))
+
+    def _check_dimensions(self) -> Iterator[Finding]:
+        for name, dimension in self.metric.dimensions.items():
+            where = self._at("dimensions", name)
+            if not NAME.fits(name):
+                yield Finding(where, f"expected {NAME.words} as a dimension's name", on_key=True)
+            if name in RESERVED_LABELS:
+                yield Finding(
+                    where, f"{name} is a label of every metric already: choose another name", on_key=True
+                )
+            path = (*where, "path")
+            yield from self._check_hidden(dimension.path, path)
+            yield from self._check_scalar(dimension.path, path)
+            for index, value in enumerate(dimension.values or ()):
+                at = (*where, "values", index)
+                if any(same(value, one) for one in (dimension.values or ())[:index]):
+                    yield Finding(at, f"{shown(value)} is there twice")
+                yield from self._check_allowed(value, dimension.path, at)
+
+    def _check_cuts(self) -> Iterator[Finding]:
+        known = self.metric.dimensions
+        for index, cut in enumerate(self.metric.cuts):
+            where = self._at("cuts", index)
+            if len(cut) < 2:
+                yield Finding(
+                    where, "a cut combines two dimensions or more: single ones are published anyway"
+                )
+            if len(set(cut)) < len(cut):
+                yield Finding(where, "a dimension is there twice")
+            if set(cut) in [set(other) for other in self.metric.cuts[:index]]:
+                yield Finding(where, "this cut is there twice")
+            for position, name in enumerate(cut):
+                if self._can_judge("dimensions") and name not in self._known_dimensions():
+                    yield Finding((*where, position), unknown("dimension", name, known))
+
+    def _known_dimensions(self) -> frozenset[str]:
+        here = self._at("dimensions")
+        unread = {str(path[3]) for path in self.broken if len(path) > 3 and path[:3] == here}
+        return frozenset(self.metric.dimensions) | unread
+
+    def _check_windows(self) -> Iterator[Finding]:
+        windows = self.metric.windows
+        for index, window in enumerate(windows):
+            if window in windows[:index]:
+                yield Finding(self._at("windows", index), f"{window} is there twice")
+
+    def _check_targets(self) -> Iterator[Finding]:
+        for index, target in enumerate(self.metric.targets):
+            where = self._at("targets", index)
+            if self._can_judge("windows") and target.window not in self.metric.windows:
+                listed = one_of(self.metric.windows)
+                yield Finding(
+                    (*where, "window"), f"{target.window} is not one of this metric's windows ({listed})"
+                )
+            if target.baseline is not None and target.due <= target.baseline.at:
+                yield Finding((*where, "due"), f"must be after the baseline's day, {target.baseline.at}")
+
+    def _check_equity(self) -> Iterator[Finding]:
+        equity = self.metric.equity
+        if equity is None or not self._can_judge("dimensions"):
+            return
+        where = self._at("equity")
+        dimension = self.metric.dimensions.get(equity.dimension)
+        if equity.dimension not in self._known_dimensions():
+            reason = unknown("dimension", equity.dimension, self.metric.dimensions)
+            yield Finding((*where, "dimension"), reason)
+        if dimension is None:
+            return
+        if dimension.values is not None and not any(same(equity.reference, one) for one in dimension.values):
+            reason = f"{shown(equity.reference)} is not one of the values of {equity.dimension}"
+            yield Finding((*where, "reference"), reason)
+        yield from self._check_allowed(equity.reference, dimension.path, (*where, "reference"))
+
+    def _check_experiment(self) -> Iterator[Finding]:
+        experiment = self.metric.experiment
+        if experiment is None:
+            return
+        arm = self._at("experiment", "arm")
+        yield from self._check_hidden(experiment.arm, arm)
+        yield from self._check_scalar(experiment.arm, arm)
+        yield from self._check_allowed(experiment.control, experiment.arm, self._at("experiment", "control"))
