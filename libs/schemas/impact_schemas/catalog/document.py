@@ -246,8 +246,8 @@ class _Reading:
         if parent.path is None:
             return None
         path = (*parent.path, parent.key)
-        if not isinstance(value, dict | list):  # those are shown at their key
-            self.places[path] = _place(event)
+        if isinstance(event, ScalarEvent) and (event.value or event.style):
+            self.places[path] = _place(event)  # all else is shown at its key
         return path
 
     def _key(self, value: object, event: Any, parent: _Open) -> str | None:

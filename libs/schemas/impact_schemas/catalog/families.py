@@ -45,4 +45,5 @@ def families(name: str, metric: Metric) -> Iterator[Family]:
     for dimension in metric.dimensions:
         yield Family(family_by(name, [dimension]), (*RESERVED_LABELS, dimension), ("dimensions", dimension))
     for index, cut in enumerate(metric.cuts):
-        yield Family(family_by(name, cut), (*RESERVED_LABELS, *cut), ("cuts", index))
+        if len(cut) > 1 and cut not in metric.cuts[:index]:  # otherwise the cut itself is at fault
+            yield Family(family_by(name, cut), (*RESERVED_LABELS, *cut), ("cuts", index))

@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pydantic_core import PydanticCustomError, core_schema
 
 from impact_schemas.catalog.wording import shown
@@ -134,16 +134,16 @@ def _level_as_evidence(value: object) -> object:
 
 
 Scalar = Annotated[
-    str | bool | int | Decimal, PlainValidator(_read_scalar, json_schema_input_type=str | bool | float)
+    str | bool | int | Decimal, BeforeValidator(_read_scalar, json_schema_input_type=str | bool | float)
 ]
-Number = Annotated[int | Decimal, PlainValidator(_read_number, json_schema_input_type=float)]
-Day = Annotated[date, PlainValidator(_read_day, json_schema_input_type=date)]
+Number = Annotated[int | Decimal, BeforeValidator(_read_number, json_schema_input_type=float)]
+Day = Annotated[date, BeforeValidator(_read_day, json_schema_input_type=date)]
 Duration = Annotated[
-    timedelta, PlainValidator(_read_duration, json_schema_input_type=Annotated[str, DURATION])
+    timedelta, BeforeValidator(_read_duration, json_schema_input_type=Annotated[str, DURATION])
 ]
 Values = Annotated[
     tuple[str | bool | int | Decimal | None, ...],
-    PlainValidator(
+    BeforeValidator(
         _read_values, json_schema_input_type=str | bool | float | None | list[str | bool | float | None]
     ),
 ]
@@ -215,7 +215,7 @@ def _read_condition(value: object) -> OneOf | Compare:
 
 Condition = Annotated[
     OneOf | Compare,
-    PlainValidator(
+    BeforeValidator(
         _read_condition,
         json_schema_input_type=str | bool | float | None | list[str | bool | float | None] | Compare,
     ),
