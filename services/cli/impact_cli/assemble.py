@@ -5,6 +5,300 @@ A service's modules are imported by the function that runs it: an image holds on
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
+import secrets
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
 import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from impact_cli import catalogs, event_logs, logs
+from impact_cli.keys import ensure_keys, write_secret
+from impact_cli.operations import MetricsGuard, is_loopback, operations_app
+from impact_cli.server import listen, serve, url_of
+from impact_cli.settings import (
+    EVENTS_DB,
+    KEYS_FILE,
+    PSEUDONYM_KEY_FILE,
+    Settings,
+    SettingsError,
+    load_limits,
+    read_key,
+)
+from impact_cli.terminal import Refused
+from impact_database import migrate as schema
+from impact_database.engine import connect
+from impact_database.keys import SqlKeyStore
+from impact_schemas.identity import Identities, Pseudonyms
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from pathlib import Path
+
+    from fastapi import FastAPI
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from starlette.applications import Starlette
+
+    from impact_aggregator.runner import Aggregator
+    from impact_cli.operations import Check
+    from impact_eventlog.ports import EventLogWriter
+    from impact_ingest.rules import Rules
+    from impact_schemas.catalog import Catalog
 
 log = structlog.get_logger(__name__)
+
+
+# --- the processes ------------------------------------------------------------------------------------
+
+
+def up(settings: Settings, folder: Path) -> None:
+    """Everything in one process over the embedded log and database in `folder`.
+
+    Raises SettingsError, NoCatalog, CatalogFaults, Refused, LogError.
+    """
+    logs.configure(settings.log_level)
+    found = catalogs.load(settings.catalog_path())
+    with listen(settings.host, settings.port) as listening:
+        os.umask(0o077)  # whatever is written holds keys, pseudonyms or events
+        _make_folder(folder)
+        settings = settings.for_folder(folder)
+        ensure_pseudonym_key(settings, folder)
+        _run(_up(settings, folder, found, listening))
+
+
+def ingest(settings: Settings) -> None:
+    """The door alone. Raises SettingsError, NoCatalog, CatalogFaults, Refused, LogError."""
+    logs.configure(settings.log_level)
+    found = catalogs.load(settings.catalog_path())
+    with listen(settings.host, settings.port) as listening:
+        _run(_ingest(settings, found, listening))
+
+
+def aggregator(settings: Settings) -> None:
+    """An aggregator alone. Raises as `ingest` does, and SchemaOutOfDate."""
+    logs.configure(settings.log_level)
+    found = catalogs.load(settings.catalog_path())
+    with listen(settings.host, settings.metrics_port) as listening:
+        _run(_aggregator(settings, found, listening))
+
+
+async def migrate(settings: Settings, *, print_only: bool) -> list[str]:
+    """Brings schema and topics up to date and tells what was done, or only what would be."""
+    told = []
+    async with _database(settings) as engine:
+        try:
+            await schema.check(engine)
+            told.append("database: up to date")
+        except schema.SchemaOutOfDate as error:
+            told.append(f"database: {error}" if print_only else "database: brought up to date")
+        if not print_only:
+            await schema.upgrade(engine)  # repeated where nothing is to be done: the views are made anew
+    bootstrap = settings.kafka_bootstrap()
+    if bootstrap is not None:
+        told.extend(await _make_topics(settings, bootstrap, print_only=print_only))
+    return told
+
+
+async def _make_topics(settings: Settings, bootstrap: str, *, print_only: bool) -> list[str]:
+    from impact_eventlog.kafka import create_topics
+
+    topics = event_logs.topics_of(settings)
+    shape = f"{settings.kafka_partitions} partitions, replication factor {settings.kafka_replication_factor}"
+    if print_only:
+        return [f"topic {name}: {shape}, kept for ever; made unless it is there" for name in topics]
+    made = await create_topics(event_logs.kafka_settings(settings, bootstrap), topics)
+    return [
+        f"topic {name}: made with {shape}" if name in made else f"topic {name}: is there" for name in topics
+    ]
+
+
+# --- what they are made of ------------------------------------------------------------------------------
+
+
+async def _up(
+    settings: Settings, folder: Path, found: Mapping[str, Catalog], listening: socket.socket
+) -> None:
+    async with AsyncExitStack() as stack:
+        # the writer first: it holds the folder's lock, so that a second process changes nothing
+        writer = await stack.enter_async_context(_writer(settings))
+        engine = await stack.enter_async_context(_database(settings))
+        await schema.upgrade(engine)
+        await ensure_keys(engine, folder / KEYS_FILE, found)
+        registry = CollectorRegistry()
+        counting = _counting(settings, found, engine, registry, writer)
+        door = await stack.enter_async_context(
+            _door(settings, found, engine, registry, writer, {"aggregator": counting.ready})
+        )
+        guard_metrics(door.app, settings)
+
+        async def use(changed: Mapping[str, Catalog]) -> None:
+            await ensure_keys(engine, folder / KEYS_FILE, changed)
+            counting.use(changed)
+            door.rules.use(changed)
+
+        log.info("started", url=url_of(listening), data=str(folder), products=sorted(found))
+        watching = catalogs.watch(settings.catalog_path(), use)
+        await _serve(door.app, listening, counting.run(), watching)
+
+
+async def _ingest(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(_writer(settings))
+        engine = await stack.enter_async_context(_database(settings))
+        door = await stack.enter_async_context(
+            _door(settings, found, engine, CollectorRegistry(), writer, {})
+        )
+
+        async def use(changed: Mapping[str, Catalog]) -> None:
+            door.rules.use(changed)
+
+        log.info("started", url=url_of(listening), products=sorted(found))
+        await _serve(door.app, listening, catalogs.watch(settings.catalog_path(), use))
+
+
+async def _aggregator(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(_database(settings))
+        await schema.check(engine)
+        registry = CollectorRegistry()
+        counting = _counting(settings, found, engine, registry, None)
+        app = operations_app(registry, {"aggregator": counting.ready})
+        guard_metrics(app, settings)
+
+        async def use(changed: Mapping[str, Catalog]) -> None:
+            counting.use(changed)
+
+        log.info("started", url=url_of(listening), products=sorted(found))
+        await _serve(app, listening, counting.run(), catalogs.watch(settings.catalog_path(), use))
+
+
+class _Door(NamedTuple):
+    app: FastAPI
+    rules: Rules
+
+
+@asynccontextmanager
+async def _door(
+    settings: Settings,
+    found: Mapping[str, Catalog],
+    engine: AsyncEngine,
+    registry: CollectorRegistry,
+    writer: EventLogWriter,
+    readiness: Mapping[str, Check],
+) -> AsyncIterator[_Door]:
+    from impact_ingest.app import create_app
+    from impact_ingest.limits import Limits
+    from impact_ingest.rules import Rules
+
+    events_topic, quarantine_topic = event_logs.topics_of(settings)
+    master = settings.master_key()
+    keys = SqlKeyStore(engine)
+    rules = Rules(found)
+    app = create_app(
+        catalogs=rules,
+        writer=writer,
+        keys=keys,
+        identities=Identities(master),
+        pseudonyms=Pseudonyms(master),
+        registry=registry,
+        limits=load_limits(Limits),
+        events_topic=events_topic,
+        quarantine_topic=quarantine_topic,
+        readiness={"event log": writer.ready, "keys": keys.ready, **readiness},
+    )
+    await keys.start()
+    try:
+        yield _Door(app, rules)
+    finally:
+        await keys.stop()
+
+
+def _counting(
+    settings: Settings,
+    found: Mapping[str, Catalog],
+    engine: AsyncEngine,
+    registry: CollectorRegistry,
+    writer: EventLogWriter | None,
+) -> Aggregator:
+    """The aggregator, which starts and stops its reader itself."""
+    from impact_aggregator.runner import Aggregator
+
+    return Aggregator(
+        reader=event_logs.open_reader(settings, group=settings.kafka_group, beside=writer),
+        engine=engine,
+        catalogs=found,
+        identities=Identities(settings.master_key()),
+        registry=registry,
+        quarantine_topic=settings.kafka_quarantine_topic,
+        holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+    )
+
+
+@asynccontextmanager
+async def _writer(settings: Settings) -> AsyncIterator[EventLogWriter]:
+    writer = event_logs.open_writer(settings)
+    await writer.start()
+    try:
+        yield writer
+    finally:
+        await writer.stop()
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    engine = connect(settings.required_database_url())
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def guard_metrics(app: Starlette, settings: Settings) -> None:
+    """Business gauges are for everybody on this machine, beyond it for the holder of the token."""
+    token = settings.metrics_token
+    if token is not None or not is_loopback(settings.host):
+        app.add_middleware(MetricsGuard, token=token.get_secret_value() if token else None)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"cannot make the data folder {folder}: {error.strerror}") from error
+
+
+def ensure_pseudonym_key(settings: Settings, folder: Path) -> None:
+    """Makes the folder's key on the first start. Raises SettingsError where it is gone, or is another."""
+    own = folder / PSEUDONYM_KEY_FILE
+    if settings.pseudonym_key_file != own:
+        if own.exists() and settings.master_key() != read_key(own):
+            raise SettingsError(
+                f"IMPACT_PSEUDONYM_KEY is another key than {own}, with which the events of {folder} were "
+                "hashed: unset it, or use another folder"
+            )
+    elif not own.exists():
+        if (folder / EVENTS_DB).exists():
+            raise SettingsError(
+                f"{own} is gone, but {folder} has events that were hashed with it: restore it from a backup, "
+                "or give it as IMPACT_PSEUDONYM_KEY. Under a new key everybody would be counted again"
+            )
+        write_secret(own, secrets.token_urlsafe(32) + "\n")
+
+
+async def _serve(app: Starlette, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
+    # what is here now stays to the end: the collector need not look at it again
+    gc.collect()
+    gc.freeze()
+    await serve(app, listening, *beside)
+    log.info("stopped")
+
+
+def _run(main: Coroutine[None, None, None]) -> None:
+    factory = uvicorn.Config("", loop="auto").get_loop_factory()  # uvloop where it is installed
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

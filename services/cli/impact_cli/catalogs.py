@@ -10,7 +10,7 @@ import structlog
 from impact_schemas.catalog import Catalog, CatalogFaults, parse_catalogs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
 LOOK_EVERY_S = 2.0  # a change is taken up within 10 s
@@ -54,7 +54,7 @@ def load(path: Path) -> dict[str, Catalog]:
     return parse_catalogs(read_texts(path))
 
 
-async def watch(path: Path, use: Callable[[Mapping[str, Catalog]], object]) -> None:
+async def watch(path: Path, use: Callable[[Mapping[str, Catalog]], Awaitable[None]]) -> None:
     """Calls `use` whenever the files have changed and have no fault; runs until cancelled.
 
     With a fault, or without any file, the old catalogs stay in use and the log says why, once a change.
@@ -73,7 +73,7 @@ async def watch(path: Path, use: Callable[[Mapping[str, Catalog]], object]) -> N
         except (NoCatalog, CatalogFaults) as error:
             log.warning("catalog_refused", path=str(path), kept="the catalog from before", reason=str(error))
         else:
-            use(catalogs)
+            await use(catalogs)
             log.info("catalog_changed", path=str(path), products=sorted(catalogs))
 
 

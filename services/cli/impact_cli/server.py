@@ -16,7 +16,7 @@ from impact_cli.terminal import Refused
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 GRACE_S = 10  # what a request under way may take after the signal; below the 30 s of most supervisors
 KEEP_ALIVE_S = 75  # longer than a load balancer's 60: it must be the one that closes
@@ -45,7 +45,7 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(app: FastAPI, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
+async def serve(app: Starlette, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
     """Serves `app` with the work `beside` it until SIGTERM, SIGINT, or the end of any of them.
 
     Requests under way get GRACE_S to end; then the work beside is cancelled. Raises what any of it raised.
@@ -73,7 +73,7 @@ async def serve(app: FastAPI, listening: socket.socket, *beside: Coroutine[None,
         task.result()
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",  # refuses request smuggling, which h11 lets pass
@@ -84,7 +84,6 @@ def _config(app: FastAPI) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=None,
     )
 
 

@@ -112,11 +112,16 @@ class Settings(BaseSettings):
                 "IMPACT_PSEUDONYM_KEY or IMPACT_PSEUDONYM_KEY_FILE is not set: every process needs the same "
                 f"secret of at least {MIN_MASTER_KEY_BYTES} bytes; openssl rand -base64 32 makes one"
             )
-        try:
-            text = self.pseudonym_key_file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"IMPACT_PSEUDONYM_KEY_FILE: {self.pseudonym_key_file}: {error}") from error
-        return _checked_key(text, f"IMPACT_PSEUDONYM_KEY_FILE: {self.pseudonym_key_file}")
+        return read_key(self.pseudonym_key_file)
+
+
+def read_key(file: Path) -> bytes:
+    """A key from its file. Raises SettingsError."""
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"IMPACT_PSEUDONYM_KEY_FILE: {file}: {error}") from error
+    return _checked_key(text, f"IMPACT_PSEUDONYM_KEY_FILE: {file}")
 
 
 def _checked_key(text: str, where: str) -> bytes:

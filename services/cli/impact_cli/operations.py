@@ -1,0 +1,94 @@
+"""What operators ask of a process without an API of its own, and who may see the numbers in /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import make_asgi_app
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from prometheus_client import CollectorRegistry
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    Check = Callable[[], Awaitable[bool]]
+
+CHECK_DEADLINE_S = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+def operations_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> Starlette:
+    """`/healthz`, `/readyz` and `/metrics`; ready when every check says so within 2 s."""
+
+    async def healthz(_request: Request) -> JSONResponse:
+        return JSONResponse({"alive": True})
+
+    async def readyz(_request: Request) -> JSONResponse:
+        passed = dict(zip(checks, await asyncio.gather(*map(_passes, checks.items())), strict=True))
+        ready = all(passed.values())
+        return JSONResponse({"ready": ready, "checks": passed}, status_code=200 if ready else 503)
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", make_asgi_app(registry)),
+        ]
+    )
+
+
+async def _passes(named: tuple[str, Check]) -> bool:
+    name, check = named
+    try:
+        async with asyncio.timeout(CHECK_DEADLINE_S):
+            return await check()
+    except Exception as error:  # noqa: BLE001 (a check that fails in any way is a "no", not an outage of /readyz)
+        log.warning("check_failed", check=name, error=type(error).__name__)
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class MetricsGuard:
+    """ASGI: lets only the holder of the token see /metrics."""
+
+    def __init__(self, app: ASGIApp, *, token: str | None) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Every other path passes."""
+        if scope["type"] != "http" or scope["path"].rstrip("/") != "/metrics" or self._may_see(scope):
+            await self._app(scope, receive, send)
+            return
+        detail = "The numbers need `Authorization: Bearer <token>` with the token of IMPACT_METRICS_TOKEN."
+        if self._token is None:
+            detail += " None is set, and the service listens on more than this machine."
+        answer = JSONResponse(
+            {"type": "about:blank", "title": "Unauthorized", "status": 401}
+            | {"code": "unauthorized", "detail": detail},
+            401,
+            {"WWW-Authenticate": 'Bearer realm="impact"'},
+            "application/problem+json",
+        )
+        await answer(scope, receive, send)
+
+    def _may_see(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return self._token is not None and hmac.compare_digest(given, b"Bearer " + self._token.encode())
