@@ -23,8 +23,8 @@ from tests.rig.servers import REPOSITORY, ServerMissingError, ServerProcess, fre
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-KAFKA_VERSION = "4.1.1"  # the one in kafka/pom.xml
-_POM = Path(__file__).parent / "kafka" / "pom.xml"
+KAFKA_VERSION = "4.1.1"  # the one in kafka-pom.xml
+_POM = Path(__file__).parent / "kafka-pom.xml"
 _NEEDED = "Java 17 and Maven are needed for Kafka: apt-get install openjdk-17-jre-headless maven"
 
 _SETTINGS = {

@@ -37,7 +37,7 @@ class _Append:
     """One call of `append`: done when all its parts are durable."""
 
     future: asyncio.Future[None]
-    timer: asyncio.TimerHandle
+    deadline: float
     parts: int = 0
 
 
@@ -75,6 +75,8 @@ class PendingAppends:
         self._limits = limits
         self._wake = wake
         self._queues: defaultdict[Partition, deque[_Part]] = defaultdict(deque)
+        self._by_deadline: deque[_Append] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._bytes = 0
         self._events = 0
         self._idle = asyncio.Event()
@@ -114,21 +116,18 @@ class PendingAppends:
         size = sum(len(event.event) for event in events)
         if self._bytes + size > self._limits.max_bytes_in_flight:
             raise LogUnavailable(f"{self._bytes} bytes wait for the event log already: try again later")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
         parts = list(_split(events, partitions, limit))
-        if not parts:
-            future.set_result(None)
-            return future
-        append = _Append(future, loop.call_later(self._limits.append_timeout_s, self._expire, future))
-        append.parts = len(parts)
-        for index, body, count in parts:
-            self._queues[Partition(topic, index)].append(_Part(append, product, received_at, body, count))
+        append = self._new_append(len(parts))
+        for number, body, count in parts:
+            self._queues[Partition(topic, number)].append(_Part(append, product, received_at, body, count))
             self._bytes += len(body)
             self._events += count
+        if not parts:
+            append.future.set_result(None)
+            return append.future
         self._idle.clear()
         self._wake()
-        return future
+        return append.future
 
     def take(self, partition: Partition, max_bytes: int) -> Batch | None:
         """The next records of `partition`, at most `max_bytes` of them but at least one; None without any."""
@@ -166,14 +165,14 @@ class PendingAppends:
             if append.future.done():
                 continue
             if error is not None:
-                append.timer.cancel()
                 append.future.set_exception(LogUnavailable(f"the event log did not take the events: {error}"))
             elif append.parts == 0:
-                append.timer.cancel()
                 append.future.set_result(None)
 
     def give_up(self, reason: str) -> None:
-        """Everything that was not taken fails with LogUnavailable."""
+        """For the end: everything that was not taken fails with LogUnavailable."""
+        if self._timer is not None:
+            self._timer.cancel()
         for partition in self.waiting():
             batch = Batch(partition, parts=list(self._queues.pop(partition)))
             self.settle(batch, LogUnavailable(reason))
@@ -181,17 +180,36 @@ class PendingAppends:
     def _release(self, part: _Part) -> None:
         self._bytes -= len(part.body)
         self._events -= part.events
-        if part.append.future.cancelled():
-            part.append.timer.cancel()
         if self._events == 0:
             self._idle.set()
 
-    def _expire(self, future: asyncio.Future[None]) -> None:
-        if not future.done():
-            timeout = self._limits.append_timeout_s
-            future.set_exception(
-                LogUnavailable(f"the event log did not answer within {timeout:g} s: events may be in it")
-            )
+    def _new_append(self, parts: int) -> _Append:
+        loop = asyncio.get_running_loop()
+        timeout_s = self._limits.append_timeout_s
+        append = _Append(loop.create_future(), loop.time() + timeout_s, parts)
+        while self._by_deadline and self._by_deadline[0].future.done():
+            self._by_deadline.popleft()
+        self._by_deadline.append(append)
+        if self._timer is None:  # one timer for all: a timer each took a tenth of a small append's time
+            self._timer = loop.call_later(timeout_s, self._expire)
+        return append
+
+    def _expire(self) -> None:
+        """Fails what is over its deadline, and comes again for the next."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._by_deadline:
+            append = self._by_deadline[0]
+            if not append.future.done():
+                if append.deadline > loop.time():
+                    self._timer = loop.call_at(append.deadline, self._expire)
+                    return
+                append.future.set_exception(self._timed_out())
+            self._by_deadline.popleft()
+
+    def _timed_out(self) -> LogUnavailable:
+        timeout_s = self._limits.append_timeout_s
+        return LogUnavailable(f"the event log did not answer within {timeout_s:g} s: events may be in it")
 
 
 def _close(key: tuple[str, int | None], bodies: Iterable[bytes]) -> NewRecord:
@@ -201,10 +219,16 @@ def _close(key: tuple[str, int | None], bodies: Iterable[bytes]) -> NewRecord:
 
 def _split(events: Sequence[KeyedEvent], partitions: int, max_bytes: int) -> Iterator[tuple[int, bytes, int]]:
     """(partition, events joined by commas, their number), each small enough for a record."""
+    if len(events) == 1:  # the common case of a door without batches
+        key, event = events[0]
+        if len(event) + _BRACKETS > max_bytes:
+            raise _too_large(event, max_bytes)
+        yield partition_of(key, partitions), event, 1
+        return
     by_partition: defaultdict[int, list[bytes]] = defaultdict(list)
     for key, event in events:
         if len(event) + _BRACKETS > max_bytes:
-            raise RecordTooLarge(f"an event of {len(event)} bytes does not fit into a record of {max_bytes}")
+            raise _too_large(event, max_bytes)
         by_partition[partition_of(key, partitions)].append(event)
     for index, mine in by_partition.items():
         body = b",".join(mine)
@@ -224,3 +248,7 @@ def _chunks(events: Iterable[bytes], max_bytes: int) -> Iterator[list[bytes]]:
         chunk.append(event)
         size += len(event) + 1
     yield chunk
+
+
+def _too_large(event: bytes, max_bytes: int) -> RecordTooLarge:
+    return RecordTooLarge(f"an event of {len(event)} bytes does not fit into a record of {max_bytes}")
