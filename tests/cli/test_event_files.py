@@ -31,13 +31,7 @@ def test_a_json_array_gives_its_elements_whatever_its_layout(
     values: list[Any], indent: int | None, ascii_only: bool, chunk: int
 ) -> None:
     text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(event_files, "CHUNK_CHARS", chunk)
-        try:
-            raw = text.encode()
-        except UnicodeEncodeError:  # a lone surrogate is no text that a file can hold
-            return
-        found = list(read_events(io.BytesIO(raw), "json"))
+    found = list(read_events(io.BytesIO(text.encode()), "json", chunk_chars=chunk))
     assert [json.loads(event) for event in found] == values
     assert all(b"\n" not in event for event in found)
 
@@ -75,12 +69,9 @@ def test_json_that_cannot_be_split_says_where(text: str | bytes, reason: str) ->
         read(text, "json")
 
 
-def test_a_file_without_line_breaks_is_refused_and_not_held_in_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(event_files, "MAX_EVENT_BYTES", 100)
+def test_a_file_without_line_breaks_is_refused_and_not_held_in_memory() -> None:
     with pytest.raises(UnreadableEvents, match="line 2 is longer"):
-        read("{}\n" + "x" * 101, "ndjson")
+        list(read_events(io.BytesIO(b"{}\n" + b"x" * 1000), "ndjson", max_event=100))
 
 
 def test_csv_columns_become_attributes_and_data() -> None:

@@ -141,7 +141,8 @@ async def _up(
             counting.use(changed)
             door.rules.use(changed)
 
-        log.info("started", url=url_of(listening), data=str(folder), products=sorted(found))
+        url = url_of(listening)
+        log.info("started", url=url, docs=f"{url}/docs", keys=str(folder / KEYS_FILE), products=sorted(found))
         watching = catalogs.watch(settings.catalog_path(), use)
         await _serve(door.app, listening, counting.run(), watching)
 
@@ -299,6 +300,8 @@ async def _serve(app: Starlette, listening: socket.socket, *beside: Coroutine[No
 
 
 def _run(main: Coroutine[None, None, None]) -> None:
-    factory = uvicorn.Config("", loop="auto").get_loop_factory()  # uvloop where it is installed
+    factory = uvicorn.Config(
+        "", loop="auto", log_config=None
+    ).get_loop_factory()  # uvloop where it is installed
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main)

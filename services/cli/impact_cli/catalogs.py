@@ -54,14 +54,16 @@ def load(path: Path) -> dict[str, Catalog]:
     return parse_catalogs(read_texts(path))
 
 
-async def watch(path: Path, use: Callable[[Mapping[str, Catalog]], Awaitable[None]]) -> None:
+async def watch(
+    path: Path, use: Callable[[Mapping[str, Catalog]], Awaitable[None]], every_s: float = LOOK_EVERY_S
+) -> None:
     """Calls `use` whenever the files have changed and have no fault; runs until cancelled.
 
     With a fault, or without any file, the old catalogs stay in use and the log says why, once a change.
     """
     known = await asyncio.to_thread(_texts_or_reason, path)
     while True:
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(every_s)
         found = await asyncio.to_thread(_texts_or_reason, path)
         if found == known:
             continue

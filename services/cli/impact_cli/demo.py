@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx
 from rich.markup import escape
 
-from impact_cli import lag, settings, status, terminal
+from impact_cli import catalogs, lag, settings, status, terminal
 from impact_cli.event_files import encode
 from impact_cli.keys import read_keys_file
 from impact_cli.send import SendError, Summary, Target, send
 from impact_cli.server import listen
 from impact_cli.terminal import Refused, WrongUse, shown
 from impact_database.engine import connect
+from impact_database.migrate import SchemaOutOfDate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from impact_cli.settings import Settings
 
 LOG_FILE = "service.log"
+UNIT_ANNOTATION = re.compile(r"\{(.*)\}")  # kg{CO2e} is read as kg CO2e
 QUERY = (
     "SELECT metric, segment, value, n FROM rolling_metrics"
     " WHERE product = '{product}' AND time_window = 'all' ORDER BY metric, segment"
@@ -53,6 +56,7 @@ class Example:
     """A folder of examples/: `catalog/` and `<name>.py` with TITLE, COUNT and events()."""
 
     catalog: Path
+    product: str
     title: str
     count: int
     events: Callable[[], Iterator[dict[str, Any]]]
@@ -69,6 +73,7 @@ def run(name: str, data: Path, port: int | None, *, stay: bool) -> None:
     began = time.monotonic()
     found = settings.load().for_folder(data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    asyncio.run(_look_at_earlier_runs(example, found, data))
     with _ended_by_signals(), _service(example, data, _free_port(port)) as url:
         asyncio.run(_play(example, data, url, found, began))
         if stay:
@@ -97,7 +102,9 @@ def _import(code: Path) -> Example:
         raise WrongUse(f"{code} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return Example(code.parent / "catalog", module.TITLE, module.COUNT, module.events)
+    catalog = code.parent / "catalog"
+    [product] = catalogs.load(catalog)
+    return Example(catalog, product, module.TITLE, module.COUNT, module.events)
 
 
 def _free_port(given: int | None) -> int:
@@ -171,21 +178,30 @@ def _ended_by_signals() -> Iterator[None]:
 async def _play(example: Example, data: Path, url: str, found: Settings, began: float) -> None:
     engine = connect(found.required_database_url())
     try:
-        keys = read_keys_file(data / settings.KEYS_FILE)
-        product, key = next(iter(keys.items()))
-        await _tell_of_earlier_runs(found, product, data)
+        key = read_keys_file(data / settings.KEYS_FILE)[example.product]
         sent = await _send(example, Target(url=url, key=key, compress=False))
         await _wait_until_counted(found, engine)
     finally:
         await engine.dispose()
-    [one] = [one for one in await status.read(found.required_database_url()) if one.product == product]
+    [one] = [
+        one for one in await status.read(found.required_database_url()) if one.product == example.product
+    ]
     _print_summary(one, example, sent, time.monotonic() - began)
-    _print_where_to_look(example, one.product, key, data, url)
+    _print_where_to_look(example, key, data, url)
 
 
-async def _tell_of_earlier_runs(found: Settings, product: str, data: Path) -> None:
-    products = await status.read(found.required_database_url())
-    held = sum(one.ledger.received for one in products if one.product == product)
+async def _look_at_earlier_runs(example: Example, found: Settings, data: Path) -> None:
+    """Raises Refused if the folder has the numbers of something else."""
+    if not (data / settings.METRICS_DB).exists():
+        return
+    try:
+        products = await status.read(found.required_database_url())
+    except (Refused, SchemaOutOfDate):
+        return  # a start that was cut off: the next one mends it
+    others = [one.product for one in products if one.product != example.product]
+    if others:
+        raise Refused(f"{data} has the numbers of {', '.join(others)}: choose another folder with --data")
+    held = sum(one.ledger.received for one in products)
     if held:
         terminal.out().print(
             f"{data} already holds {held:,} events of this demo: sent again, they change no number.",
@@ -237,13 +253,13 @@ def _print_summary(one: status.Product, example: Example, sent: Summary, seconds
     numbers = [number for number in one.numbers if number.window == "all"]
     width = max((len(number.title) for number in numbers), default=0)
     for number in numbers:
-        unit = "" if number.unit == "1" else number.unit.strip("{}")
+        unit = UNIT_ANNOTATION.sub(r" \1", number.unit).strip() if number.unit != "1" else ""
         console.print(f"  {number.title:<{width}}  [bold]{shown(number.value):>15}[/] {escape(unit)}")
 
 
-def _print_where_to_look(example: Example, product: str, key: str, data: Path, url: str) -> None:
+def _print_where_to_look(example: Example, key: str, data: Path, url: str) -> None:
     database = data / settings.METRICS_DB
-    query = QUERY.format(product=product)
+    query = QUERY.format(product=example.product)
     event = encode({**next(example.events()), "id": "my-first-event"}).decode()
     lines = (
         ("Database", str(database)),
@@ -263,10 +279,11 @@ def _print_where_to_look(example: Example, product: str, key: str, data: Path, u
 
 def _query_command(database: Path, query: str) -> str:
     """A command that works on this machine: not everybody has sqlite3."""
-    file, sql = shlex.quote(str(database)), shlex.quote(query)
+    # in double quotes: the SQL has single ones, and nothing that a shell expands
+    arguments = f'{shlex.quote(str(database))} "{query}"'
     if shutil.which("sqlite3"):
-        return f"sqlite3 -header {file} {sql}"
+        return f"sqlite3 -header {arguments}"
     python = shlex.quote(sys.executable)
     if sys.version_info >= (3, 12):
-        return f"{python} -m sqlite3 {file} {sql}"
-    return f"{python} -c {shlex.quote(READ_SQLITE)} {file} {sql}"
+        return f"{python} -m sqlite3 {arguments}"
+    return f'{python} -c "{READ_SQLITE}" {arguments}'

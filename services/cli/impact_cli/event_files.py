@@ -48,20 +48,25 @@ def format_of(filename: str, head: bytes) -> Format:
     return "ndjson" if first in {b"{", b""} else "csv"
 
 
-def read_events(stream: IO[bytes], form: Format) -> Iterator[bytes]:
-    """The events of `stream` in their order. Raises UnreadableEvents."""
+def read_events(
+    stream: IO[bytes], form: Format, *, max_event: int = MAX_EVENT_BYTES, chunk_chars: int = CHUNK_CHARS
+) -> Iterator[bytes]:
+    """The events of `stream` in their order. Raises UnreadableEvents.
+
+    `max_event` bounds what is held in memory, `chunk_chars` is how much JSON is read at once.
+    """
     if form == "ndjson":
-        return _lines(stream)
+        return _lines(stream, max_event)
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-    return _json_values(text) if form == "json" else _csv_rows(text)
+    return _json_values(_Window(text, max_event, chunk_chars)) if form == "json" else _csv_rows(text)
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+def _lines(stream: IO[bytes], max_event: int) -> Iterator[bytes]:
     number = 0
-    while line := stream.readline(MAX_EVENT_BYTES + 1):
+    while line := stream.readline(max_event + 1):
         number += 1
-        if len(line) > MAX_EVENT_BYTES:
-            raise UnreadableEvents(f"line {number} is longer than {MAX_EVENT_BYTES} bytes: is this NDJSON?")
+        if len(line) > max_event:
+            raise UnreadableEvents(f"line {number} is longer than {max_event} bytes: is this NDJSON?")
         if event := line.strip():
             yield event
 
@@ -72,8 +77,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)  # only the ends matter
 
 
-def _json_values(text: io.TextIOWrapper) -> Iterator[bytes]:
-    window = _Window(text)
+def _json_values(window: _Window) -> Iterator[bytes]:
     in_array = window.peek() == "["
     if in_array:
         window.skip()
@@ -105,8 +109,10 @@ def _values(window: _Window, in_array: bool) -> Iterator[bytes]:
 class _Window:
     """The part of a text that is being looked at; grows until a value is complete, then moves on."""
 
-    def __init__(self, text: io.TextIOWrapper) -> None:
+    def __init__(self, text: io.TextIOWrapper, max_event: int, chunk_chars: int) -> None:
         self._text = text
+        self._max_event = max_event
+        self._chunk_chars = chunk_chars
         self._buffer = ""
         self._at = 0
         self._before = 0  # characters that were dropped from the buffer
@@ -133,7 +139,7 @@ class _Window:
             try:
                 _, end = _decoder.raw_decode(self._buffer, self._at)
             except (ValueError, RecursionError) as error:
-                if len(self._buffer) - self._at > MAX_EVENT_BYTES or not self._grow():
+                if len(self._buffer) - self._at > self._max_event or not self._grow():
                     raise UnreadableEvents(f"character {self.offset}: no complete event ({error})") from error
                 continue
             if end == len(self._buffer) and self._grow():
@@ -143,7 +149,7 @@ class _Window:
 
     def _grow(self) -> bool:
         try:
-            more = self._text.read(CHUNK_CHARS)
+            more = self._text.read(self._chunk_chars)
         except UnicodeDecodeError as error:
             raise UnreadableEvents(f"the file is not UTF-8: {error}") from error
         self._before += self._at

@@ -94,6 +94,7 @@ def show(products: list[Product], console: Console) -> None:
     for one in products:
         console.print(f"[bold]{escape(one.title)}[/] ({one.product})")
         table = Table("metric", "window", "value", "unit", "n", "status")
+        table.columns[0].no_wrap = True
         for column in (2, 4):
             table.columns[column].justify = "right"
         for number in one.numbers:
