@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _ALSO_HERE = ("allOf", "anyOf", "oneOf")
 _PERHAPS_HERE = ("if", "then", "else")
 _CONTAINERS = {"object", "array"}
+_ANYTHING: dict[str, Any] = {}  # one object, because places are known by the identity of their schemas
 
 
 class Shape:
@@ -76,7 +77,7 @@ class Shape:
         if rest:
             self._any_name = (compiler.shape(rest),)
         # an array whose items no schema describes may hold objects: nothing in them is named
-        self._items = compiler.shape(items or [{}])
+        self._items = compiler.shape(items or [_ANYTHING])
 
 
 def _schemas(schema: Mapping[str, Any], *keywords: str) -> Iterator[Any]:

@@ -162,7 +162,7 @@ def _binary_event(body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[s
     """The event of binary mode; attribute names and values are judged later, like everyone's."""
     event: dict[str, Any] = {}
     for name, value in headers:
-        if name == b"content-type":
+        if name == b"content-type" and value:
             event["datacontenttype"] = value.decode("latin-1")
         if not name.startswith(b"ce-"):
             continue
