@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 Columns = tuple["Column[Any]", ...]
 
+_PG_NUMERIC = 1700  # NUMERIC's type id: the one type whose result processor asks for it
 _SQLITE_MAX_PARAMETERS = 32_766
 
 
@@ -135,7 +136,9 @@ def _to_driver(columns: Columns, rows: Collection[Row], dialect: Dialect) -> lis
 
 
 def _from_driver(columns: Columns, rows: Iterable[Any], dialect: Dialect) -> list[Row]:
-    processors = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+    processors = [
+        column.type.dialect_impl(dialect).result_processor(dialect, _PG_NUMERIC) for column in columns
+    ]
     return _process(processors, [tuple(row) for row in rows])
 
 

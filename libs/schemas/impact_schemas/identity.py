@@ -12,6 +12,7 @@ import hmac
 
 IDENTITY_BYTES = 16
 MIN_MASTER_KEY_BYTES = 16
+_MAX_SOURCES = 10_000
 
 
 def derive_key(master: bytes, purpose: str) -> bytes:
@@ -31,22 +32,35 @@ class Identities:
 
     def __init__(self, master: bytes) -> None:
         self._key = derive_key(master, "identity")
+        self._sources: dict[tuple[str, str], hashlib.blake2b] = {}
 
     def of(self, product: str, source: str, event_id: str) -> bytes:
         """16 bytes, uniform; also decides the event's partition."""
-        name = _length_prefixed(product, source, event_id)
-        return hashlib.blake2b(name, digest_size=IDENTITY_BYTES, key=self._key).digest()
+        state = self._sources.get((product, source))
+        if state is None:
+            state = self._source(product, source)
+        state = state.copy()
+        state.update(event_id.encode())
+        return state.digest()
+
+    def _source(self, product: str, source: str) -> hashlib.blake2b:
+        """The hash as it stands before the id: sources are few, so most of the work is done once."""
+        if len(self._sources) >= _MAX_SOURCES:
+            self._sources.clear()
+        state = hashlib.blake2b(_length_prefixed(product, source), digest_size=IDENTITY_BYTES, key=self._key)
+        self._sources[product, source] = state
+        return state
 
 
 class Pseudonyms:
-    """Pseudonyms of subjects: HMAC-SHA-256 with a key per product, cut to 128 bits, base64url (22 characters)."""
+    """Pseudonyms: HMAC-SHA-256 with a key per product, cut to 128 bits, 22 characters base64url."""
 
     def __init__(self, master: bytes) -> None:
         self._master = master
         self._keys: dict[str, bytes] = {}
 
     def of(self, product: str, value: str) -> str:
-        """The same value has the same pseudonym for life within a product, and another in every other product."""
+        """One value has one pseudonym for life within a product, and another one in every other product."""
         key = self._keys.get(product)
         if key is None:
             key = self._keys[product] = derive_key(self._master, f"pseudonym/{product}")

@@ -3,6 +3,9 @@
 For every event, in log order: a copy of a known identity is a duplicate (or, with other content, a
 conflict); an event that cannot be counted is quarantined and claims no identity; any other is counted in
 every metric that it belongs to, in the total and in each of the metric's segments.
+
+Events that fall into the same bucket and the same segments of all metrics of their type form a group, and
+each metric is worked out once a group: the work per event stays small however many metrics there are.
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.decode import Event, Quarantined, quarantined
 from impact_aggregator.partial import QUANTILES, Partial
-from impact_aggregator.rules import Rule, Rules, TooManySegments
+from impact_aggregator.rules import TooManySegments
 from impact_aggregator.sketches import hash64
 from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor, kept_resolution
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from decimal import Decimal
+
+    from impact_aggregator.decode import Position
+    from impact_aggregator.rules import Parts, Rule, Rules, Split, TypeRules
 
 _COARSER = {"1m": ("1m", "1h", "1d"), "1h": ("1h", "1d"), "1d": ("1d",)}
 
@@ -33,9 +40,6 @@ class BucketKey(NamedTuple):
     series_id: int
     resolution: str
     start: int
-
-
-_Fine = dict[BucketKey, Partial]
 
 
 @dataclass(slots=True)
@@ -63,69 +67,173 @@ class Folded:
             found = self.tallies[product] = Tally()
         return found
 
+    def refuse(self, event: Event, code: str, detail: str) -> None:
+        """Puts an event into quarantine."""
+        entry = quarantined(event.position, event.product, event.raw, event.received_at, code, detail)
+        self.put_aside(entry)
+
+    def put_aside(self, entry: Quarantined) -> None:
+        """Takes up what is in quarantine already."""
+        self.quarantined.append(entry)
+        self.tally(entry.product).quarantined += 1
+
 
 def fold(events: Iterable[Event | Quarantined], rules: Rules, known: Mapping[bytes, int]) -> Folded:
     """Folds events in log order; `known` has the content digests of identities counted before."""
-    folded = Folded()
-    fine: _Fine = {}
-    for event in events:
-        if isinstance(event, Quarantined):
-            _quarantine(folded, event)
-            continue
-        digest = known.get(event.identity)
-        if digest is None and event.identity in folded.identities:
-            digest = folded.identities[event.identity].digest
+    return _Fold(rules, known).run(list(events))
+
+
+class _Group(NamedTuple):
+    """Events that differ in nothing that a bucket's key knows of."""
+
+    fed: TypeRules
+    parts: Parts  # for each axis of the type
+    resolution: str  # the finest that any of the metrics keeps for events of this age
+    start: int
+    events: list[Event]
+    unmet: list[tuple[Rule, Split]]  # segments that no event of the group's has opened yet
+
+
+_OUT_OF_RANGE = "value_out_of_range"
+
+
+class _Fold:
+    def __init__(self, rules: Rules, known: Mapping[bytes, int]) -> None:
+        self._rules = rules
+        self._known = known
+        self._out_of_range: dict[Position, str] = {}
+
+    def run(self, events: list[Event | Quarantined]) -> Folded:
+        folded = self._run(events)
+        # The door lets no such value in. Should one come, it is found when its group is worked out: then
+        # the batch is folded once more without it.
+        return self._run(events) if self._out_of_range else folded
+
+    def _run(self, events: list[Event | Quarantined]) -> Folded:
+        folded = Folded()
+        groups: dict[tuple[object, ...], _Group] = {}
+        for event in events:
+            if isinstance(event, Quarantined):
+                folded.put_aside(event)
+            elif self._is_new(folded, event):
+                self._group(folded, groups, event)
+        buckets: dict[BucketKey, Partial] = {}
+        for group in groups.values():
+            self._count(buckets, group)
+        _roll_up(folded, buckets)
+        return folded
+
+    def _is_new(self, folded: Folded, event: Event) -> bool:
+        digest = self._known.get(event.identity)
         if digest is None:
-            _count(folded, fine, event, rules)
-        elif digest == event.digest:
+            first = folded.identities.get(event.identity)
+            if first is None:
+                return True
+            digest = first.digest
+        if digest == event.digest:
             folded.tally(event.product).duplicates += 1
         else:
-            _quarantine(folded, _conflict(event))
-    _roll_up(folded, fine)
-    return folded
+            detail = (
+                "an event with this source and id but other content was counted before: send a correction"
+            )
+            folded.refuse(event, "id_conflict", detail)
+        return False
 
-
-def _quarantine(folded: Folded, entry: Quarantined) -> None:
-    folded.quarantined.append(entry)
-    folded.tally(entry.product).quarantined += 1
-
-
-def _refused(event: Event, code: str, detail: str) -> Quarantined:
-    return quarantined(event.position, event.product, event.raw, event.received_at, code, detail)
-
-
-def _conflict(event: Event) -> Quarantined:
-    detail = "an event with this source and id but other content was counted before: send a correction"
-    return _refused(event, "id_conflict", detail)
-
-
-def _count(folded: Folded, fine: _Fine, event: Event, rules: Rules) -> None:
-    applying = rules.of(event.product, event.type)
-    if applying is None:
-        detail = f"the catalog of {event.product!r} has no event type {event.type!r}: add it, then replay"
-        _quarantine(folded, _refused(event, "unknown_type", detail))
-        return
-    try:
-        contributions = [(rule, _contribution(rule, event)) for rule in applying]
-    except TooManySegments as error:
-        _quarantine(folded, _refused(event, "too_many_segments", str(error)))
-        return
-    except numbers.OutOfRangeError as error:
-        _quarantine(folded, _refused(event, "value_out_of_range", str(error)))
-        return
-    folded.identities[event.identity] = event
-    folded.tally(event.product).counted += 1
-    age = event.received_at - event.time
-    for rule, contribution in contributions:
-        resolution = kept_resolution(rule.finest, age)
+    def _group(self, folded: Folded, groups: dict[tuple[object, ...], _Group], event: Event) -> None:
+        fed = self._rules.of(event.product, event.type)
+        if fed is None:
+            detail = f"the catalog of {event.product!r} has no event type {event.type!r}: add it, then replay"
+            folded.refuse(event, "unknown_type", detail)
+            return
+        if event.position in self._out_of_range:
+            folded.refuse(event, _OUT_OF_RANGE, self._out_of_range[event.position])
+            return
+        data = event.data
+        parts = tuple([axis.part(data) for axis in fed.axes])
+        resolution = kept_resolution(fed.finest, event.received_at - event.time)
         start = floor(event.time, RESOLUTIONS[resolution])
-        _partial(fine, BucketKey(rule.total, resolution, start)).see(event.time)
-        if contribution is None:
+        key = (event.product, event.type, resolution, start, parts)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = _Group(fed, parts, resolution, start, [], _unmet(fed, parts))
+        if group.unmet:
+            try:
+                _meet(group, event)
+            except TooManySegments as error:
+                folded.refuse(event, "too_many_segments", str(error))
+                return
+        group.events.append(event)
+        folded.identities[event.identity] = event
+        folded.tally(event.product).counted += 1
+
+    def _count(self, buckets: dict[BucketKey, Partial], group: _Group) -> None:
+        """Works out each metric for a group, and adds it to the total and to the group's segments."""
+        for rule, splits in group.fed.rules:
+            resolution = max(rule.finest, group.resolution, key=RESOLUTIONS.__getitem__)
+            start = floor(group.start, RESOLUTIONS[resolution])
+            total = _partial(buckets, BucketKey(rule.total, resolution, start))
+            for event in group.events:
+                total.see(event.time)
+            added = self._partial_of(rule, group.events)
+            if added is None:
+                continue
+            total.merge(added)
+            for split in splits:
+                series_id = split.series_of(tuple([group.parts[place] for place in split.places]))
+                if series_id is not None:  # an event of the metric has opened it
+                    _partial(buckets, BucketKey(series_id, resolution, start)).merge(added)
+
+    def _partial_of(self, rule: Rule, events: list[Event]) -> Partial | None:
+        """What the group's events add to a metric; None if none belongs to it."""
+        pairs = [(value, event) for event in events if (value := rule.value(event)) is not None]
+        if not pairs:
+            return None
+        partial = Partial()
+        if rule.aggregate == "count":
+            partial.count = len(pairs)
+        elif rule.aggregate == "unique":
+            partial.add_distinct([_hash64(value) for value, _ in pairs])
+        else:
+            self._add_numbers(partial, rule.aggregate, pairs)
+        return partial
+
+    def _add_numbers(
+        self, partial: Partial, aggregate: str, pairs: list[tuple[int | Decimal, Event]]
+    ) -> None:
+        nanos = []
+        for value, event in pairs:
+            try:
+                nanos.append(numbers.to_nanos(value))
+            except numbers.OutOfRangeError as error:
+                self._out_of_range[event.position] = str(error)
+                nanos.append(0)
+        partial.add_numbers(nanos)
+        if aggregate == "latest":
+            partial.latest = max(
+                (event.time, event.identity, value) for value, (_, event) in zip(nanos, pairs, strict=True)
+            )
+        elif aggregate in QUANTILES:
+            partial.add_quantiles(nanos)
+
+
+def _unmet(fed: TypeRules, parts: Parts) -> list[tuple[Rule, Split]]:
+    return [
+        (rule, split)
+        for rule, splits in fed.rules
+        for split in splits
+        if split.series_of(tuple([parts[place] for place in split.places])) is None
+    ]
+
+
+def _meet(group: _Group, event: Event) -> None:
+    """Opens the segments that this event is the first to need. Raises TooManySegments."""
+    for rule, split in list(group.unmet):
+        if rule.value(event) is None:
             continue
-        value, series = contribution
-        for series_id in series:
-            partial = _partial(fine, BucketKey(series_id, resolution, start))
-            _apply(partial, rule.aggregate, event, value)
+        parts = tuple([group.parts[place] for place in split.places])
+        if split.series_of(parts) is None:
+            split.open(parts)
+        group.unmet.remove((rule, split))
 
 
 def _partial(partials: dict[BucketKey, Partial], key: BucketKey) -> Partial:
@@ -135,41 +243,7 @@ def _partial(partials: dict[BucketKey, Partial], key: BucketKey) -> Partial:
     return found
 
 
-def _contribution(rule: Rule, event: Event) -> tuple[int, list[int]] | None:
-    """The value that the event adds to the metric and the series that it adds to; None if it is not in it."""
-    if not rule.matches(event.data):
-        return None
-    value = _value(rule, event)
-    if value is None:
-        return None
-    data = event.data
-    return value, [rule.total, *[split.series_of(data) for split in rule.splits]]
-
-
-def _value(rule: Rule, event: Event) -> int | None:
-    if rule.aggregate == "count":
-        return 1
-    if rule.aggregate == "unique":
-        text = rule.text(event.subject, event.data)
-        return None if text is None else _hash64(text)
-    number = rule.number(event.data)
-    return None if number is None else numbers.to_nanos(number)
-
-
-def _apply(partial: Partial, aggregate: str, event: Event, value: int) -> None:
-    if aggregate == "count":
-        partial.count += 1
-    elif aggregate == "unique":
-        partial.add_distinct(value)
-    elif aggregate == "latest":
-        partial.add_latest(event.time, event.identity, value)
-    elif aggregate in QUANTILES:
-        partial.add_quantile(value)
-    else:
-        partial.add_number(value)
-
-
-def _roll_up(folded: Folded, fine: _Fine) -> None:
+def _roll_up(folded: Folded, fine: dict[BucketKey, Partial]) -> None:
     """Each touched fine bucket goes once into every coarser one, instead of every event into each."""
     for (series_id, finest, start), partial in fine.items():
         for resolution in _COARSER[finest]:

@@ -12,7 +12,7 @@ from impact_aggregator.sketches import Distinct, Quantiles
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 QUANTILES: dict[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
@@ -40,42 +40,19 @@ class Partial:
         if self.last_time is None or time > self.last_time:
             self.last_time = time
 
-    def add_number(self, nanos: int) -> None:
-        """Adds one value."""
-        self.count += 1
-        if self.sum is None or self.min is None or self.max is None:
-            self.sum = self.min = self.max = nanos
-            return
-        self.sum += nanos
-        if nanos < self.min:
-            self.min = nanos
-        elif nanos > self.max:
-            self.max = nanos
+    def add_numbers(self, nanos: Sequence[int]) -> None:
+        """Adds values to an empty partial."""
+        self.count = len(nanos)
+        self.sum, self.min, self.max = sum(nanos), min(nanos), max(nanos)
 
-    def add_latest(self, time: int, identity: bytes, nanos: int) -> None:
-        """Adds one value that replaces those of earlier times."""
-        self.add_number(nanos)
-        candidate = (time, identity, nanos)
-        if self.latest is None or candidate > self.latest:
-            self.latest = candidate
+    def add_distinct(self, hashes: Sequence[int]) -> None:
+        """Adds values that count once however often they come to an empty partial."""
+        self.count = len(hashes)
+        self.sketch = Distinct(hashes)
 
-    def add_distinct(self, hashed: int) -> None:
-        """Adds one value that counts once however often it comes."""
-        self.count += 1
-        sketch = self.sketch
-        if sketch is None:
-            sketch = self.sketch = Distinct()
-        if isinstance(sketch, Distinct):
-            sketch.add(hashed)
-
-    def add_quantile(self, nanos: int) -> None:
-        """Adds one value to the distribution."""
-        self.add_number(nanos)
-        sketch = self.sketch
-        if sketch is None:
-            sketch = self.sketch = Quantiles()
-        if isinstance(sketch, Quantiles):
-            sketch.add(nanos)
+    def add_quantiles(self, nanos: Sequence[int]) -> None:
+        """Adds the distribution of values that `add_numbers` has added."""
+        self.sketch = Quantiles(nanos)
 
     def merge(self, other: Partial) -> None:
         """Adds all that `other` holds; `other` stays as it is."""

@@ -6,24 +6,26 @@ Pure: no IO, no clock. The only state is the book of series seen so far, which g
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from impact_aggregator.windows import finest_resolution
+from impact_aggregator.windows import RESOLUTIONS, finest_resolution
 from impact_schemas.catalog import Compare, OneOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from impact_schemas.catalog import Catalog, Metric
+    from impact_aggregator.decode import Event
+    from impact_schemas.catalog import Catalog, Dimension, Metric
 
 TOTAL = "{}"
 UNKNOWN = "null"
 OTHER = '"(other)"'
 MAX_SEGMENTS = 1000  # values of a dimension that declares none: beyond them an event is quarantined
+
+Parts = tuple[str, ...]  # a segment's values as JSON texts, in the order of its dimensions' names
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -40,13 +42,15 @@ class Series(NamedTuple):
     def series_id(self) -> int:
         """A signed 64-bit hash: the same in every process, so that nobody has to hand out ids."""
         parts = (self.product, self.metric, str(self.version), self.segment)
-        name = "\n".join(parts).encode()  # no part but the last, which is JSON, could hold a line break
+        name = "\n".join(parts).encode()  # no part could hold a line break: names, a number, and JSON
         return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 
 class TooManySegments(Exception):
     """A dimension without declared values has met its limit; the event cannot be counted."""
 
+
+# --- reading an event's data --------------------------------------------------------------------------
 
 _ABSENT = object()
 
@@ -68,23 +72,24 @@ def _reader(path: str) -> Callable[[Any], Any]:
     return read
 
 
-def _typed(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, bool), value  # True is not 1
-
-
-def _test_of(condition: OneOf | Compare) -> Callable[[Any], bool]:
-    if isinstance(condition, OneOf):
-        wanted = frozenset(_typed(value) for value in condition.values)
-        return lambda value: _is_scalar(value) and _typed(value) in wanted
-    return lambda value: _compares(condition, value)
-
-
 def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, (str, bool, int, Decimal))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
+
+
+def _typed(value: Any) -> tuple[bool, Any]:
+    return isinstance(value, bool), value  # True is not 1
+
+
+def _test_of(path: str, condition: OneOf | Compare) -> Callable[[Any], bool]:
+    read = _reader(path)
+    if isinstance(condition, OneOf):
+        wanted = frozenset(_typed(value) for value in condition.values)
+        return lambda data: _is_scalar(value := read(data)) and _typed(value) in wanted
+    return lambda data: (value := read(data)) is not _ABSENT and _compares(condition, value)
 
 
 def _compares(condition: Compare, value: Any) -> bool:
@@ -101,60 +106,64 @@ def _compares(condition: Compare, value: Any) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """One dimension of a split."""
+class Axis:
+    """A dimension as a function of an event's data; metrics that share it share its evaluation."""
 
-    name: str
-    read: Callable[[Any], Any]
-    allowed: frozenset[str] | None
+    __slots__ = ("_allowed", "_read")
+
+    def __init__(self, dimension: Dimension) -> None:
+        self._read = _reader(dimension.path)
+        values = dimension.values
+        self._allowed = None if values is None else frozenset(_encode(value).decode() for value in values)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its values are not declared."""
+        return self._allowed is None
 
     def part(self, data: Any) -> str:
         """The dimension's value as JSON text."""
-        value = self.read(data)
-        if value is _ABSENT or value is None or not _is_scalar(value):
+        value = self._read(data)
+        if value is None or not _is_scalar(value):  # _ABSENT is no scalar either
             return UNKNOWN
         text = _encode(value).decode()
-        return text if self.allowed is None or text in self.allowed else OTHER
+        return text if self._allowed is None or text in self._allowed else OTHER
+
+
+# --- metrics ------------------------------------------------------------------------------------------
 
 
 class Split:
     """One way to cut a metric: by one dimension, or by a listed combination."""
 
-    def __init__(self, rule: Rule, axes: tuple[_Axis, ...]) -> None:
+    __slots__ = ("_limited", "_rule", "_series", "names", "places")
+
+    def __init__(self, rule: Rule, axes: Mapping[str, Axis], places: Mapping[str, int]) -> None:
+        self.names = tuple(sorted(axes))
+        self.places = tuple(places[name] for name in self.names)  # of its axes among those of the event type
         self._rule = rule
-        self._axes = tuple(sorted(axes, key=lambda axis: axis.name))
-        self._series: dict[tuple[str, ...], int] = {}
-        self._limited = len(axes) == 1 and axes[0].allowed is None
+        self._series: dict[Parts, int] = {}
+        self._limited = len(axes) == 1 and all(axis.is_open for axis in axes.values())
 
-    def series_of(self, data: Any) -> int:
-        """The id of the series that this event falls into. Raises TooManySegments."""
-        parts = tuple([axis.part(data) for axis in self._axes])
-        found = self._series.get(parts)
-        return self._open(parts) if found is None else found
+    def series_of(self, parts: Parts) -> int | None:
+        """The id of a segment's series; None if it was never met."""
+        return self._series.get(parts)
 
-    def admit(self, parts: tuple[str, ...]) -> None:
-        """Takes up a series that is known from before."""
-        self._series.setdefault(parts, self._rule.series(self._segment(parts)).series_id)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The dimensions, sorted."""
-        return tuple(axis.name for axis in self._axes)
-
-    def _open(self, parts: tuple[str, ...]) -> int:
+    def open(self, parts: Parts) -> None:
+        """Meets a segment. Raises TooManySegments."""
         known = len(self._series) - ((UNKNOWN,) in self._series)
         if self._limited and parts != (UNKNOWN,) and known >= MAX_SEGMENTS:
             raise TooManySegments(
-                f"dimension {self._axes[0].name!r} of metric {self._rule.metric!r} has {MAX_SEGMENTS} values"
+                f"dimension {self.names[0]!r} of metric {self._rule.metric!r} has {MAX_SEGMENTS} values"
                 " already: declare its values in the catalog (others become '(other)'), then replay"
             )
         self.admit(parts)
-        return self._series[parts]
 
-    def _segment(self, parts: tuple[str, ...]) -> str:
+    def admit(self, parts: Parts) -> None:
+        """Takes up a segment that is known from before."""
         pairs = zip(self.names, parts, strict=True)
-        return "{" + ",".join(f'"{name}":{part}' for name, part in pairs) + "}"
+        segment = "{" + ",".join(f'"{name}":{part}' for name, part in pairs) + "}"
+        self._series[parts] = self._rule.enter(segment)
 
 
 class Rule:
@@ -166,88 +175,86 @@ class Rule:
         self.version = version
         self.aggregate = definition.aggregate or ""
         self.finest = finest_resolution(definition.windows)
-        self.of = definition.of
         self._book = book
-        self._read = None if self.of in (None, "subject") else _reader(str(self.of))
-        self._tests = tuple((_reader(path), _test_of(test)) for path, test in definition.where.items())
-        self.total = self.series(TOTAL).series_id
-        self.splits = tuple(self._splits(definition))
+        self._read = _reader(definition.of) if definition.of and definition.of != "subject" else None
+        self._tests = tuple(_test_of(path, test) for path, test in definition.where.items())
+        self.total = self.enter(TOTAL)
 
-    def series(self, segment: str) -> Series:
-        """The metric's series of one segment, entered in the book."""
+    def enter(self, segment: str) -> int:
+        """The id of the metric's series of one segment, entered in the book."""
         series = Series(self.product, self.metric, self.version, segment)
-        self._book.series[series.series_id] = series
-        return series
+        series_id = series.series_id
+        self._book[series_id] = series
+        return series_id
 
-    def matches(self, data: Any) -> bool:
-        """Whether every condition of `where` holds; an absent path never does."""
-        for read, test in self._tests:
-            value = read(data)
-            if value is _ABSENT or not test(value):
-                return False
-        return True
+    def value(self, event: Event) -> Any:
+        """What the event adds to the metric; None if it does not belong to it.
 
-    def number(self, data: Any) -> int | Decimal | None:
-        """The number at `of`; None where there is none."""
-        value = self._read(data) if self._read else None
+        A number (int or Decimal) as it stands in the event; for `unique` the text that is told apart; for
+        `count` True.
+        """
+        data = event.data
+        for test in self._tests:
+            if not test(data):
+                return None
+        if self.aggregate == "count":
+            return True
+        value = event.subject if self._read is None else self._read(data)
+        if self.aggregate == "unique":
+            return value if isinstance(value, str) else self._text(value)
         return value if _is_number(value) else None
 
-    def text(self, subject: str | None, data: Any) -> str | None:
-        """What is told apart by `unique`: the subject, or the value at `of` as JSON; None where absent."""
-        if self._read is None:
-            return subject
-        value = self._read(data)
-        if value is _ABSENT or value is None:
-            return None
-        return value if isinstance(value, str) else _encode(value).decode()
-
-    def _splits(self, definition: Metric) -> Iterator[Split]:
-        axes = {
-            name: _Axis(
-                name,
-                _reader(dimension.path),
-                None
-                if dimension.values is None
-                else frozenset(_encode(value).decode() for value in dimension.values),
-            )
-            for name, dimension in definition.dimensions.items()
-        }
-        for axis in axes.values():
-            yield Split(self, (axis,))
-        for cut in definition.cuts:
-            yield Split(self, tuple(axes[name] for name in cut))
+    @staticmethod
+    def _text(value: Any) -> str | None:
+        return None if value is _ABSENT or value is None else _encode(value).decode()
 
 
-class SeriesBook:
-    """Every series that has been met, by id."""
+class TypeRules:
+    """All that one event type feeds."""
 
     def __init__(self) -> None:
-        self.series: dict[int, Series] = {}
+        self.axes: list[Axis] = []
+        self.rules: list[tuple[Rule, tuple[Split, ...]]] = []
+        self.finest = "1d"  # the finest buckets that any of the metrics keeps
+        self._places: dict[Dimension, int] = {}
+
+    def add(self, rule: Rule, splits: tuple[Split, ...]) -> None:
+        """One more metric that events of the type feed."""
+        self.rules.append((rule, splits))
+        self.finest = min(self.finest, rule.finest, key=RESOLUTIONS.__getitem__)
+
+    def place(self, dimension: Dimension) -> int:
+        """Where the dimension's axis is in `axes`."""
+        if dimension not in self._places:
+            self._places[dimension] = len(self.axes)
+            self.axes.append(Axis(dimension))
+        return self._places[dimension]
+
+
+SeriesBook = dict[int, Series]  # every series that has been met, by id
 
 
 class Rules:
     """All metrics of all products, compiled under the versions that are in force."""
 
     def __init__(self, catalogs: Mapping[str, Catalog], versions: Mapping[tuple[str, str], int]) -> None:
-        self.book = SeriesBook()
-        self.products = frozenset(catalogs)
-        self._by_type: dict[tuple[str, str], tuple[Rule, ...]] = {}
+        self.book: SeriesBook = {}
+        self._by_type: dict[tuple[str, str], TypeRules] = {}
         self._rules: dict[tuple[str, str], Rule] = {}
         for product, catalog in catalogs.items():
-            self._compile(product, catalog, versions)
+            self._by_type |= {(product, event_type): TypeRules() for event_type in catalog.events}
+            for name, metric in catalog.metrics.items():
+                if metric.ratio is None:
+                    self._compile(Rule(product, name, versions[product, name], metric, self.book), metric)
 
-    def of(self, product: str, event_type: str) -> tuple[Rule, ...] | None:
-        """The metrics that an event of this type feeds; None if the product does not know the type."""
+    def of(self, product: str, event_type: str) -> TypeRules | None:
+        """What an event of this type feeds; None if the product does not know the type."""
         return self._by_type.get((product, event_type))
 
     def aggregate_of(self, series_id: int) -> str:
         """The aggregate of a series in the book."""
-        return self.rule_of(series_id).aggregate
-
-    def rule_of(self, series_id: int) -> Rule:
-        """The rule of a series in the book."""
-        series = self.book.series[series_id]
-        return self._rules[series.product, series.metric]
+        series = self.book[series_id]
+        return self._rules[series.product, series.metric].aggregate
 
     def admit(self, known: Iterable[Series]) -> None:
         """Takes up the series that are known from before, so that limits hold over restarts."""
@@ -257,17 +264,25 @@ class Rules:
                 continue
             segment = msgspec.json.decode(series.segment, type=dict[str, msgspec.Raw])
             names = tuple(sorted(segment))
-            for split in rule.splits:
+            parts = tuple(bytes(segment[name]).decode() for name in names)
+            for split in self._splits_of(rule):
                 if split.names == names:
-                    split.admit(tuple(bytes(segment[name]).decode() for name in names))
+                    split.admit(parts)
 
-    def _compile(self, product: str, catalog: Catalog, versions: Mapping[tuple[str, str], int]) -> None:
-        for event_type in catalog.events:
-            self._by_type[product, event_type] = ()
-        for name, metric in catalog.metrics.items():
-            if metric.ratio is not None:
-                continue
-            rule = Rule(product, name, versions[product, name], metric, self.book)
-            self._rules[product, name] = rule
-            for event_type in metric.event:
-                self._by_type[product, event_type] += (rule,)
+    def _compile(self, rule: Rule, metric: Metric) -> None:
+        self._rules[rule.product, rule.metric] = rule
+        named = [(name,) for name in metric.dimensions] + list(metric.cuts)
+        for event_type in metric.event:
+            fed = self._by_type[rule.product, event_type]
+            splits = []
+            for names in named:
+                places = {name: fed.place(metric.dimensions[name]) for name in names}
+                axes = {name: fed.axes[place] for name, place in places.items()}
+                splits.append(Split(rule, axes, places))
+            fed.add(rule, tuple(splits))
+
+    def _splits_of(self, wanted: Rule) -> Iterator[Split]:
+        for fed in self._by_type.values():
+            for rule, splits in fed.rules:
+                if rule is wanted:
+                    yield from splits

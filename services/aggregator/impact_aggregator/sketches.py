@@ -11,8 +11,12 @@ import hashlib
 import math
 import struct
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 EXACT_LIMIT = 1024
 _PRECISION = 14
@@ -33,16 +37,10 @@ class Distinct:
 
     __slots__ = ("_members", "_registers")
 
-    def __init__(self) -> None:
-        self._members: set[int] = set()
+    def __init__(self, hashes: Iterable[int] = ()) -> None:
+        """`hashes` come from `hash64`."""
+        self._members = set(hashes)
         self._registers: bytearray | None = None
-
-    def add(self, hashed: int) -> None:
-        """Adds one hash of `hash64`."""
-        if self._registers is not None:
-            _register(self._registers, hashed)
-            return
-        self._members.add(hashed)
         if len(self._members) > EXACT_LIMIT:
             self._to_registers()
 
@@ -146,15 +144,13 @@ class Quantiles:
 
     __slots__ = ("_negative", "_positive")
 
-    def __init__(self) -> None:
+    def __init__(self, nanos: Iterable[int] = ()) -> None:
         self._positive: dict[int, int] = {}  # index -> count, 0 included
         self._negative: dict[int, int] = {}
-
-    def add(self, nanos: int) -> None:
-        """Adds one value."""
-        side = self._negative if nanos < 0 else self._positive
-        index = _index(abs(nanos))
-        side[index] = side.get(index, 0) + 1
+        for value in nanos:
+            side = self._negative if value < 0 else self._positive
+            index = _index(abs(value))
+            side[index] = side.get(index, 0) + 1
 
     def merge(self, other: Quantiles) -> None:
         """Adds all that `other` holds."""

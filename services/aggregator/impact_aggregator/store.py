@@ -207,7 +207,7 @@ class Store:
     ) -> None:
         changed = sorted({key.series_id for key, _ in touched})
         new = [series_id for series_id in changed if series_id not in self._stored_series]
-        rows = [(series_id, *rules.book.series[series_id]) for series_id in new]
+        rows = [(series_id, *rules.book[series_id]) for series_id in new]
         await bulk.insert_missing(connection, tuple(series.c), rows)
         self._stored_series.update(new)
 
