@@ -29,6 +29,8 @@ metrics:
   sales: {title: Sales, event: shop.sold.v1, aggregate: count, role: business}
   kg: {title: Kg, event: shop.sold.v1, aggregate: sum, of: data.kg, unit: kg, role: impact}
   share: {title: Share, ratio: {numerator: kg, denominator: sales}, role: impact}
+  split: {title: Split, event: shop.sold.v1, aggregate: count, role: impact, dimensions: {city: data.city, colour: data.colour}, cuts: [[city, colour]]}
+  half: {title: Half, event: shop.sold.v1, aggregate: count, role: impact, dimensions: {city: data.city, colour: data.colour}}
 """
 
 
@@ -143,6 +145,7 @@ CASES = {
         "mission.north_star",
         'unknown metric "sale"; did you mean sales?',
     ),
+    "schema pattern of names": data('{patternProperties: {¦"(?<x>a)": {}}}', '.patternProperties["(?<x>a)"]', "not a regular expression"),
     # events
     "subject": event("x.y.v1: {subject: ¦always}", 'events["x.y.v1"].subject', "expected one of required, optional, none"),
     "pseudonymous path": instead("[data.buyer]", "[¦data.bayer]", 'events["shop.sold.v1"].pseudonymous[0]', "did you mean buyer?"),
@@ -225,7 +228,31 @@ CASES = {
         "dimensions: {c: {path: data.colour, values: [red, ¦red]}}", "metrics.m.dimensions.c.values[1]", "is there twice"
     ),
     "dimension of a ratio": metric(
-        "ratio: {numerator: kg, denominator: sales}, dimensions: {x: ¦data.x}", "metrics.m.dimensions.x", 'names no "x"'
+        "ratio: {numerator: sales, denominator: split}, dimensions: {¦colour: data.colour}", "metrics.m.dimensions.colour", "sales is not split by colour"
+    ),
+    "other dimension of a ratio": metric(
+        "ratio: {numerator: split, denominator: half}, dimensions: {city: ¦data.colour}", "metrics.m.dimensions.city", "expected data.city, as in split"
+    ),
+    "other values of a ratio": metric(
+        "ratio: {numerator: split, denominator: half}, dimensions: {city: {path: data.city, ¦values: [x]}}",
+        "metrics.m.dimensions.city.values",
+        "expected the same values as in split",
+    ),
+    "cut of a ratio": metric(
+        "ratio: {numerator: split, denominator: half}, dimensions: {city: data.city, colour: data.colour}, cuts: [¦[colour, city]]",
+        "metrics.m.cuts[0]",
+        "half has no such cut",
+    ),
+    "equity of a ratio": metric(
+        "ratio: {numerator: split, denominator: half}, equity: {dimension: ¦town, reference: x}",
+        "metrics.m.equity.dimension",
+        "there are city, colour",
+    ),
+    "a family that a ratio gets from its metrics": raw_metric(
+        "m: {title: M, ratio: {numerator: split, denominator: half}, role: impact}\n"
+        "  ¦m_by_city: {title: M, event: shop.sold.v1, aggregate: count, role: impact}",
+        "metrics.m_by_city",
+        "family impact_m_by_city is that of metrics.m too",
     ),
     "cut": metric("dimensions: {city: data.city}, cuts: [[city, ¦citi]]", "metrics.m.cuts[0][1]", "did you mean city?"),
     "cut of one": metric("dimensions: {city: data.city}, cuts: [¦[city]]", "metrics.m.cuts[0]", "two dimensions or more"),
@@ -300,7 +327,7 @@ def test_a_broken_rule_is_the_one_fault_at_its_place(case: Case) -> None:
 
 
 def test_the_catalog_of_these_tests_has_no_fault_itself() -> None:
-    assert set(parse_catalog(CATALOG, "shop.yaml").metrics) == {"sales", "kg", "share"}
+    assert set(parse_catalog(CATALOG, "shop.yaml").metrics) == {"sales", "kg", "share", "split", "half"}
 
 
 def test_a_fault_prints_as_compilers_do() -> None:

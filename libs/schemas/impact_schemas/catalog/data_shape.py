@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 import jsonschema_rs
 
@@ -77,21 +79,20 @@ class DataShape:
     def at(self, path: str) -> Described:
         """What can stand at `data.<path>`. Raises NoSuchPathError.
 
-        A path exists if `properties` name each step: in the schema itself, or in what it takes in by
-        $ref, allOf, anyOf, oneOf, then, else or dependentSchemas. All else is dropped at the door,
-        unless unknown properties are kept.
+        A path exists if each step has a schema: in `properties`, `patternProperties` or
+        `additionalProperties` of the schema itself, or of what it takes in by $ref, allOf, anyOf, oneOf,
+        if, then, else or dependentSchemas. All else is dropped at the door, unless unknown properties
+        are kept. There are no paths into lists.
         """
         schemas: list[Schema] = [self._root]
         prefix, *steps = path.split(".")
         for step in steps:
             layers = [layer for schema in schemas for layer in self._layers(schema)]
-            named = [
-                found for layer in layers if (found := layer.get("properties", {}).get(step)) is not None
-            ]
+            named = [found for layer in layers for found in _schemas_of(step, layer)]
             if not named:
                 self._refuse_unless_kept(prefix, step, schemas, layers)
                 return Described(_TYPES, None, stated=False)
-            schemas = [_as_schema(one) for one in named]
+            schemas = named
             prefix = f"{prefix}.{step}"
         return self._described(schemas)
 
@@ -137,7 +138,7 @@ class DataShape:
             yield _as_schema(follow(schema["$ref"], self._root))
         for keyword in ("allOf", "anyOf", "oneOf"):
             yield from map(_as_schema, schema.get(keyword, []))
-        for keyword in ("then", "else"):
+        for keyword in ("if", "then", "else"):
             if keyword in schema:
                 yield _as_schema(schema[keyword])
         yield from map(_as_schema, schema.get("dependentSchemas", {}).values())
@@ -174,6 +175,15 @@ def _as_schema(schema: Schema | bool) -> Schema:
     if isinstance(schema, bool):
         return {} if schema else {"enum": []}
     return schema
+
+
+def _schemas_of(name: str, layer: Schema) -> list[Schema]:
+    """What a schema itself says of a property; `true` in additionalProperties names nothing."""
+    found = [layer["properties"][name]] if name in layer.get("properties", {}) else []
+    found += [one for pattern, one in layer.get("patternProperties", {}).items() if re.search(pattern, name)]
+    if not found and isinstance(layer.get("additionalProperties"), dict):
+        found = [layer["additionalProperties"]]
+    return [_as_schema(one) for one in found]
 
 
 def _stated_types(schema: Schema) -> frozenset[str]:
@@ -215,7 +225,7 @@ def same(one: object, other: object) -> bool:
 def follow(reference: str, root: Schema) -> Any:
     """What `#` or `#/$defs/name` stands for. Raises LookupError if there is nothing."""
     target: Any = root
-    for step in reference.removeprefix("#").split("/")[1:]:
+    for step in unquote(reference.removeprefix("#")).split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
         target = target[int(name)] if isinstance(target, list) else target[name]
     if isinstance(target, dict | bool):
@@ -256,10 +266,22 @@ def _own_faults(schema: Schema) -> Iterator[tuple[tuple[str | int, ...], str]]:
                     yield (*path, keyword), reason
             elif keyword == "$schema" and value.rstrip("#") != DRAFT:
                 yield (*path, keyword), f"expected {DRAFT}, found {quoted(value)}"
+            elif keyword == "patternProperties":
+                for pattern in value:
+                    if reason := _pattern_fault(pattern):
+                        yield (*path, keyword, pattern), reason
             elif keyword == "$dynamicRef":
                 yield (*path, keyword), "$dynamicRef is not supported: use $ref"
             elif keyword not in _KEYWORDS and (meant := did_you_mean(keyword, _KEYWORDS)):
                 yield (*path, keyword), f"unknown keyword{meant}"
+
+
+def _pattern_fault(pattern: str) -> str | None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"{quoted(pattern)} is not a regular expression that Python knows too: {error}"
+    return None
 
 
 def _reference_fault(reference: str, root: Schema) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from impact_schemas.catalog.models import Metric
 
@@ -17,7 +17,7 @@ RESERVED_LABELS = ("product", "window")
 
 
 class Family(NamedTuple):
-    """A family that a metric is shown in; `field` and `index` say which part of the metric makes it."""
+    """A family that a metric is shown in."""
 
     name: str
     labels: tuple[str, ...]
@@ -39,11 +39,42 @@ def is_pipeline_family(metric: str) -> bool:
     return metric in PIPELINE_FAMILIES or metric.startswith(PIPELINE_PREFIXES)
 
 
-def families(name: str, metric: Metric) -> Iterator[Family]:
-    """All families of a metric, with the path of what makes each, seen from the metric."""
+def families(name: str, metrics: Mapping[str, Metric]) -> Iterator[Family]:
+    """All families of one of these metrics, with the path of what makes each, seen from the metric."""
     yield Family(family(name), RESERVED_LABELS, ())
-    for dimension in metric.dimensions:
-        yield Family(family_by(name, [dimension]), (*RESERVED_LABELS, dimension), ("dimensions", dimension))
-    for index, cut in enumerate(metric.cuts):
-        if len(cut) > 1 and cut not in metric.cuts[:index]:  # otherwise the cut itself is at fault
-            yield Family(family_by(name, cut), (*RESERVED_LABELS, *cut), ("cuts", index))
+    metric = metrics[name]
+    for dimension in dimensions_of(name, metrics):
+        path: tuple[str | int, ...] = ("dimensions", dimension) if dimension in metric.dimensions else ()
+        yield Family(family_by(name, [dimension]), (*RESERVED_LABELS, dimension), path)
+    for index, cut in enumerate(cuts_of(name, metrics)):
+        path = ("cuts", index) if metric.cuts else ()
+        yield Family(family_by(name, cut), (*RESERVED_LABELS, *cut), path)
+
+
+def dimensions_of(name: str, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    """The dimensions that a metric is split by; a ratio that names no split has those of both its metrics."""
+    metric = metrics[name]
+    parts = _parts_asked(metric, metrics)
+    if not parts:
+        return tuple(metric.dimensions)
+    numerator, denominator = parts
+    return tuple(dimension for dimension in numerator.dimensions if dimension in denominator.dimensions)
+
+
+def cuts_of(name: str, metrics: Mapping[str, Metric]) -> tuple[tuple[str, ...], ...]:
+    """The combinations that a metric is split by, each once; of a ratio as with dimensions."""
+    metric = metrics[name]
+    cuts = metric.cuts
+    if parts := _parts_asked(metric, metrics):
+        numerator, denominator = parts
+        others = [set(cut) for cut in denominator.cuts]
+        cuts = tuple(cut for cut in numerator.cuts if set(cut) in others)
+    return tuple(cut for index, cut in enumerate(cuts) if len(cut) > 1 and cut not in cuts[:index])
+
+
+def _parts_asked(metric: Metric, metrics: Mapping[str, Metric]) -> tuple[Metric, Metric] | None:
+    ratio = metric.ratio
+    if ratio is None or metric.dimensions or metric.cuts:
+        return None
+    numerator, denominator = metrics.get(ratio.numerator), metrics.get(ratio.denominator)
+    return (numerator, denominator) if numerator and denominator else None

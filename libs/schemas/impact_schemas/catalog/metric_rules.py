@@ -15,8 +15,8 @@ from impact_schemas.catalog.data_shape import (
     same,
 )
 from impact_schemas.catalog.document import Finding, Path
-from impact_schemas.catalog.families import RESERVED_LABELS, is_pipeline_family
-from impact_schemas.catalog.models import NAME, PATH, Compare, OneOf
+from impact_schemas.catalog.families import RESERVED_LABELS, dimensions_of, is_pipeline_family
+from impact_schemas.catalog.models import NAME, PATH, Compare, Dimension, OneOf
 from impact_schemas.catalog.wording import did_you_mean, one_of, shown
 
 if TYPE_CHECKING:
@@ -220,11 +220,12 @@ class MetricRules:
         for found in self._at_path(path):
             if isinstance(found, str):
                 continue  # that there is no such path is said once, where the path stands
+            said = "null" if value is None else shown(value)
             if found.values is not None and not any(same(value, one) for one in found.values):
                 there = [shown(one) for one in found.values]
-                yield Finding(where, f"{path} is never {shown(value)}: the schema allows {one_of(there)}")
+                yield Finding(where, f"{path} is never {said}: the schema allows {one_of(there)}")
             elif json_type(value) not in found.types:
-                yield Finding(where, f"{path} is never {shown(value)}: its type is {found.names()}")
+                yield Finding(where, f"{path} is never {said}: its type is {found.names()}")
 
     def _check_hidden(self, path: str, where: Path) -> Iterator[Finding]:
         if self.events.hides(self._event_types(), path):
@@ -269,6 +270,9 @@ class MetricRules:
                 yield Finding(
                     where, f"{name} is a label of every metric already: choose another name", on_key=True
                 )
+            if self.metric.ratio is not None:
+                yield from self._check_ratio_dimension(name, dimension, where)
+                continue
             path = (*where, "path")
             yield from self._check_hidden(dimension.path, path)
             yield from self._check_scalar(dimension.path, path)
@@ -278,8 +282,26 @@ class MetricRules:
                     yield Finding(at, f"{shown(value)} is there twice")
                 yield from self._check_allowed(value, dimension.path, at)
 
+    def _check_ratio_dimension(self, name: str, dimension: Dimension, where: Path) -> Iterator[Finding]:
+        """A ratio divides what its metrics counted: it can only be split as both of them are."""
+        for part, metric in self._parts():
+            theirs = metric.dimensions.get(name)
+            if theirs is None:
+                if ("metrics", part, "dimensions", name) not in self.broken:
+                    yield Finding(
+                        where, f"{part} is not split by {name}: give it this dimension too", on_key=True
+                    )
+            elif theirs.path != dimension.path:
+                yield Finding(
+                    (*where, "path"), f"expected {theirs.path}, as in {part}, found {dimension.path}"
+                )
+                return
+            elif dimension.values is not None and dimension.values != theirs.values:
+                yield Finding((*where, "values"), f"expected the same values as in {part}, or none here")
+                return
+
     def _check_cuts(self) -> Iterator[Finding]:
-        known = self.metric.dimensions
+        known = self._known_dimensions()
         for index, cut in enumerate(self.metric.cuts):
             where = self._at("cuts", index)
             if len(cut) < 2:
@@ -288,16 +310,32 @@ class MetricRules:
                 )
             if len(set(cut)) < len(cut):
                 yield Finding(where, "a dimension is there twice")
-            if set(cut) in [set(other) for other in self.metric.cuts[:index]]:
+            elif set(cut) in [set(other) for other in self.metric.cuts[:index]]:
                 yield Finding(where, "this cut is there twice")
             for position, name in enumerate(cut):
-                if self._can_judge("dimensions") and name not in self._known_dimensions():
+                if known is not None and name not in known:
                     yield Finding((*where, position), unknown("dimension", name, known))
+            for part, metric in self._parts():
+                if set(cut) not in [set(theirs) for theirs in metric.cuts]:
+                    yield Finding(where, f"{part} has no such cut: give it this one too")
 
-    def _known_dimensions(self) -> frozenset[str]:
-        here = self._at("dimensions")
-        unread = {str(path[3]) for path in self.broken if len(path) > 3 and path[:3] == here}
-        return frozenset(self.metric.dimensions) | unread
+    def _parts(self) -> Iterator[tuple[str, Metric]]:
+        """A ratio's two metrics, as far as they can be judged."""
+        ratio = self.metric.ratio
+        for name in dict.fromkeys((ratio.numerator, ratio.denominator)) if ratio else ():
+            metric = self.catalog.metrics.get(name)
+            unread = {("metrics", name, "dimensions"), ("metrics", name, "cuts")} & self.broken
+            if metric is not None and metric.ratio is None and not unread:
+                yield name, metric
+
+    def _known_dimensions(self) -> frozenset[str] | None:
+        """The names that cuts and equity can use; None if they cannot all be read."""
+        names = {self.name, *(name for name, _ in self._parts())}
+        gone = [path for path in self.broken if len(path) > 2 and path[0] == "metrics" and path[1] in names]
+        if any(path[2:] == ("dimensions",) for path in gone):
+            return None
+        unread = {str(path[3]) for path in gone if path[2] == "dimensions"}
+        return frozenset(dimensions_of(self.name, self.catalog.metrics)) | unread
 
     def _check_windows(self) -> Iterator[Finding]:
         windows = self.metric.windows
@@ -318,19 +356,22 @@ class MetricRules:
 
     def _check_equity(self) -> Iterator[Finding]:
         equity = self.metric.equity
-        if equity is None or not self._can_judge("dimensions"):
+        known = self._known_dimensions()
+        if equity is None or known is None:
             return
         where = self._at("equity")
-        dimension = self.metric.dimensions.get(equity.dimension)
-        if equity.dimension not in self._known_dimensions():
-            reason = unknown("dimension", equity.dimension, self.metric.dimensions)
-            yield Finding((*where, "dimension"), reason)
-        if dimension is None:
-            return
-        if dimension.values is not None and not any(same(equity.reference, one) for one in dimension.values):
-            reason = f"{shown(equity.reference)} is not one of the values of {equity.dimension}"
-            yield Finding((*where, "reference"), reason)
-        yield from self._check_allowed(equity.reference, dimension.path, (*where, "reference"))
+        if equity.dimension not in known:
+            yield Finding((*where, "dimension"), unknown("dimension", equity.dimension, known))
+        for metric in (self.metric, *(part for _, part in self._parts())):
+            dimension = metric.dimensions.get(equity.dimension)
+            if dimension is None:
+                continue
+            if dimension.values is not None and not any(
+                same(equity.reference, one) for one in dimension.values
+            ):
+                reason = f"{shown(equity.reference)} is not one of the values of {equity.dimension}"
+                yield Finding((*where, "reference"), reason)
+            yield from self._check_allowed(equity.reference, dimension.path, (*where, "reference"))
 
     def _check_experiment(self) -> Iterator[Finding]:
         experiment = self.metric.experiment

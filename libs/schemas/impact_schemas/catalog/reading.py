@@ -85,8 +85,8 @@ def _faults_between(files: Iterable[_File]) -> Iterator[Fault]:
             yield from _located(file.name, file.document, [Finding(("product",), reason)])
             continue
         products[product] = file.name
-        for name, metric in file.catalog.metrics.items():
-            for family in families(name, metric):
+        for name in file.catalog.metrics:
+            for family in families(name, file.catalog.metrics):
                 there, where = labels.setdefault(family.name, (family.labels, file.name))
                 if there != family.labels and where != file.name:
                     reason = f"its Prometheus family {family.name} has other labels in {where}: rename one"

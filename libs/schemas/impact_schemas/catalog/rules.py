@@ -84,8 +84,8 @@ def _check_event(name: str, event: EventType, shape: DataShape | None) -> Iterat
 
 def _check_families(catalog: Catalog) -> Iterator[Finding]:
     first: dict[str, str] = {}
-    for name, metric in catalog.metrics.items():
-        for family in families(name, metric):
+    for name in catalog.metrics:
+        for family in families(name, catalog.metrics):
             if family.name in first:
                 reason = (
                     f"its Prometheus family {family.name} is that of {first[family.name]} too: rename one"
