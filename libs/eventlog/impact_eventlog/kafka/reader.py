@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 from impact_eventlog.kafka.connection import unavailable
 from impact_eventlog.kafka.topics import describe_topics
@@ -141,6 +146,10 @@ class KafkaReader:
         except OffsetOutOfRangeError as error:
             self._rewind()
             await self._explain_out_of_range(error)
+        except NoOffsetForPartitionError:
+            # a fetch from before a rebalance, of a partition that came back and is not sought again yet
+            self._rewind()
+            return []
         except KafkaError as error:
             self._rewind()
             raise unavailable(self._settings, error) from error

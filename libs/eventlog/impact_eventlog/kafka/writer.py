@@ -55,9 +55,11 @@ class KafkaWriter:
         self._compression = compression
         self._clock_us = clock_us
         self._work = asyncio.Event()
-        self._pending = PendingAppends(limits or WriterLimits(), self._work.set)
+        limits = limits or WriterLimits()
+        self._pending = PendingAppends(limits, self._work.set)
+        self._stuck_s = limits.append_timeout_s + settings.request_timeout_s
         self._partitions: dict[str, int] = {}
-        self._in_flight: set[Partition] = set()
+        self._in_flight: dict[Partition, float] = {}  # since when, the oldest first
         self._producer: AIOKafkaProducer | None = None
         self._loop: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -134,10 +136,18 @@ class KafkaWriter:
         while True:
             await self._work.wait()
             self._work.clear()
+            self._give_up_a_stuck_producer()
             producer = self._producer or await self._replaced_producer()
             for partition in self._pending.waiting():
                 if partition not in self._in_flight and producer is self._producer:
                     await self._send(producer, partition)
+
+    def _give_up_a_stuck_producer(self) -> None:
+        """An idempotent producer tries for ever: with a batch that nobody waits for it holds up the rest."""
+        oldest = next(iter(self._in_flight.values()), None)
+        if self._producer is not None and oldest is not None and time.monotonic() - oldest > self._stuck_s:
+            _log.warning("event_log_producer_stuck", batches=len(self._in_flight))
+            self._replace(self._producer)
 
     async def _replaced_producer(self) -> AIOKafkaProducer:
         backoff_s = 0.1
@@ -154,7 +164,7 @@ class KafkaWriter:
         batch = self._pending.take(partition, _BATCH_BYTES)
         if batch is None:
             return
-        self._in_flight.add(partition)
+        self._in_flight[partition] = time.monotonic()
         now = self._clock_us()
         content_type = REJECTIONS_TYPE if partition.topic == self._settings.quarantine_topic else BATCH_TYPE
         builder = producer.create_batch()
@@ -174,15 +184,18 @@ class KafkaWriter:
             )
 
     def _finish(self, producer: AIOKafkaProducer, batch: Batch, error: BaseException | None) -> None:
-        self._in_flight.discard(batch.partition)
+        self._in_flight.pop(batch.partition, None)
         self._pending.settle(batch, error)
         if error is not None and producer is self._producer:
             # a batch that failed may have left a hole in the sequence numbers, after which the broker
             # refuses every later batch of this producer
             _log.warning("event_log_write_failed", partition=batch.partition, error=repr(error))
-            self._producer = None
-            self._retire(producer, _RETIRED_PRODUCER_S)
+            self._replace(producer)
         self._work.set()
+
+    def _replace(self, producer: AIOKafkaProducer) -> None:
+        self._producer = None
+        self._retire(producer, _RETIRED_PRODUCER_S)
 
     def _retire(self, producer: AIOKafkaProducer, timeout_s: float) -> None:
         closing = asyncio.create_task(_close_producer(producer, timeout_s))
