@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from impact_schemas.catalog import Compare, Evidence, Metric, OneOf, parse_catalog, parse_catalogs
+from impact_schemas.catalog import (
+    CatalogFaults,
+    Compare,
+    Evidence,
+    Metric,
+    OneOf,
+    parse_catalog,
+    parse_catalogs,
+)
 from impact_schemas.catalog.families import cuts_of, dimensions_of
 from impact_schemas.catalog.models import Codes
 
@@ -223,6 +231,22 @@ events: {{shop.sold.v1: {{data: {schema}}}}}
 metrics: {{kg: {{title: Kg, event: shop.sold.v1, aggregate: sum, of: data.{path}, role: impact}}}}
 """
     assert parse_catalog(text, "shop.yaml").metrics["kg"].of == f"data.{path}"
+
+
+def test_a_value_needs_to_be_possible_in_one_of_the_event_types_only() -> None:
+    text = """\
+apiVersion: impact/v1
+product: shop
+title: Shop
+events:
+  a.v1: {data: {properties: {colour: {enum: [red]}}}}
+  b.v1: {data: {properties: {colour: {enum: [blue]}}}}
+metrics:
+  m: {title: M, event: [a.v1, b.v1], where: {data.colour: [red, blue]}, aggregate: count, role: impact}
+"""
+    assert parse_catalog(text, "shop.yaml").metrics["m"].event == ("a.v1", "b.v1")
+    with pytest.raises(CatalogFaults, match='never "green": the schema allows "red", "blue"'):
+        parse_catalog(text.replace("[red, blue]", "green"), "shop.yaml")
 
 
 def test_a_ratio_may_be_split_as_both_its_metrics_are() -> None:

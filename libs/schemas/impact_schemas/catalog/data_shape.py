@@ -64,6 +64,12 @@ class Described(NamedTuple):
     values: tuple[object, ...] | None
     stated: bool
 
+    def allows(self, value: object) -> bool:
+        """Whether this value can stand there."""
+        if self.values is not None:
+            return any(same(value, one) for one in self.values)
+        return json_type(value) in self.types
+
     def names(self) -> str:
         """The types in a sentence; a number may be whole anyway."""
         return " or ".join(sorted(self.types - {"integer"} if "number" in self.types else self.types))

@@ -11,7 +11,6 @@ from impact_schemas.catalog.data_shape import (
     DataShape,
     Described,
     NoSuchPathError,
-    json_type,
     same,
 )
 from impact_schemas.catalog.document import Finding, Path
@@ -116,19 +115,15 @@ class MetricRules:
                         self._at(field), "not together with ratio: its two metrics say this", on_key=True
                     )
             return
-        if (
-            "event" not in metric.model_fields_set
-            and metric.aggregate is None
-            and self._can_judge("aggregate")
-        ):
-            if self._can_judge("event"):
-                yield Finding(self._at(), "needs event and aggregate, or ratio", on_key=True)
-        elif "event" not in metric.model_fields_set:
+        no_event = "event" not in metric.model_fields_set and self._can_judge("event")
+        no_aggregate = metric.aggregate is None and self._can_judge("aggregate")
+        if no_event and no_aggregate:
+            yield Finding(self._at(), "needs event and aggregate, or ratio", on_key=True)
+        elif no_event:
             yield Finding(self._at("event"), "is missing: the event type that it counts, or a list of types")
-        elif metric.aggregate is None:
-            yield Finding(
-                self._at("aggregate"), "is missing: how the values of many events become one number"
-            )
+        elif no_aggregate:
+            reason = "is missing: how the values of many events become one number"
+            yield Finding(self._at("aggregate"), reason)
         yield from self._check_event_types()
 
     def _check_event_types(self) -> Iterator[Finding]:
@@ -182,9 +177,9 @@ class MetricRules:
 
     def _check_subject(self, aggregate: str) -> Iterator[Finding]:
         if aggregate != "unique":
-            yield Finding(
-                self._at("of"), f"{aggregate} needs numbers, and a subject is none: use data.<path>"
-            )
+            reason = f"{aggregate} needs numbers, and a subject is none: use data.<path>"
+            yield Finding(self._at("of"), reason)
+            return
         for name in self.metric.event:
             event = self.events.types.get(name)
             if event is not None and event.subject == "none":
@@ -217,15 +212,16 @@ class MetricRules:
 
     def _check_allowed(self, value: object, path: str, where: Path) -> Iterator[Finding]:
         """A value that no event can have would never match, silently."""
-        for found in self._at_path(path):
-            if isinstance(found, str):
-                continue  # that there is no such path is said once, where the path stands
-            said = "null" if value is None else shown(value)
-            if found.values is not None and not any(same(value, one) for one in found.values):
-                there = [shown(one) for one in found.values]
-                yield Finding(where, f"{path} is never {said}: the schema allows {one_of(there)}")
-            elif json_type(value) not in found.types:
-                yield Finding(where, f"{path} is never {said}: its type is {found.names()}")
+        # that there is no such path is said once, where the path stands
+        each = [found for found in self._at_path(path) if not isinstance(found, str)]
+        if not each or any(found.allows(value) for found in each):
+            return
+        said = "null" if value is None else shown(value)
+        if each[0].values is None:
+            yield Finding(where, f"{path} is never {said}: its type is {each[0].names()}")
+        else:
+            there = [shown(one) for found in each for one in found.values or ()]
+            yield Finding(where, f"{path} is never {said}: the schema allows {one_of(there)}")
 
     def _check_hidden(self, path: str, where: Path) -> Iterator[Finding]:
         if self.events.hides(self._event_types(), path):
@@ -245,19 +241,14 @@ class MetricRules:
                 yield from self._check_condition(path, condition, where)
 
     def _check_condition(self, path: str, condition: OneOf | Compare, where: Path) -> Iterator[Finding]:
+        values = condition.ne if isinstance(condition, Compare) else condition.values
         if isinstance(condition, Compare):
             for bound in condition.model_fields_set - {"ne"}:
                 for found in self._at_path(path):
-                    reason = (
-                        None
-                        if isinstance(found, str)
-                        else self._not_numeric(found, path, f"{bound} compares numbers")
-                    )
-                    if reason:
+                    need = f"{bound} compares numbers"
+                    if not isinstance(found, str) and (reason := self._not_numeric(found, path, need)):
                         yield Finding((*where, bound), reason)
-            values, where = condition.ne, (*where, "ne")
-        else:
-            values = condition.values
+            where = (*where, "ne")
         for index, value in enumerate(values):
             yield from self._check_allowed(value, path, (*where, index))
 
