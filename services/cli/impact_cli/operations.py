@@ -8,9 +8,9 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import make_asgi_app
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
@@ -38,11 +38,15 @@ def operations_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> 
         ready = all(passed.values())
         return JSONResponse({"ready": ready, "checks": passed}, status_code=200 if ready else 503)
 
+    async def metrics(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=media_type)
+
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/metrics", make_asgi_app(registry)),
+            Route("/metrics", metrics),
         ]
     )
 
