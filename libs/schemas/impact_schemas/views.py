@@ -149,7 +149,7 @@ METRIC_BUCKETS = View(
         ("resolution", "b.resolution", "1m, 1h or 1d"),
         ("bucket_start", "b.bucket_start", "start of the bucket (UTC)"),
         (_SEGMENT[0], "s.segment", _SEGMENT[1]),
-        ("count", _shown("SUM(b.count)"), "events counted"),
+        ("count", _shown("CAST(SUM(b.count) AS BIGINT)"), "events counted"),
         ("sum", _shown(_SUM), "sum of their values; NULL where the aggregate has none"),
         ("mean", _shown(_MEAN), "sum / count"),
         ("min", _shown(f"MIN({_number('b.min')})"), "least value"),
@@ -189,10 +189,10 @@ LEDGER = View(
     "One row a product: every event read from the event log and the quarantine log, and what became of it.",
     _columns(
         (_PRODUCT[0], "product", _PRODUCT[1]),
-        ("received", "SUM(counted + duplicates + quarantined)", "counted + duplicates + quarantined, always"),
-        ("counted", "SUM(counted)", "events counted, each identity once"),
-        ("duplicates", "SUM(duplicates)", "identical copies of counted events"),
-        ("quarantined", "SUM(quarantined)", "events in quarantine"),
+        ("received", "CAST(SUM(counted + duplicates + quarantined) AS BIGINT)", "counted + duplicates + quarantined, always"),
+        ("counted", "CAST(SUM(counted) AS BIGINT)", "events counted, each identity once"),
+        ("duplicates", "CAST(SUM(duplicates) AS BIGINT)", "identical copies of counted events"),
+        ("quarantined", "CAST(SUM(quarantined) AS BIGINT)", "events in quarantine"),
     ),
     "FROM ledger_count GROUP BY product",
 )
