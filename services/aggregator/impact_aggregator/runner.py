@@ -206,20 +206,22 @@ class Aggregator:
         assignment = self._reader.assignment()
         for partition in [p for p, (number, _) in self._claims.items() if assignment.get(p) != number]:
             del self._claims[partition]
-        for partition, number in assignment.items():
-            if partition not in self._claims:
-                self._claims[partition] = (number, await self._claim(partition))
-
-    async def _claim(self, partition: Partition) -> Claim:
-        claim = await self._store.claim(partition, await self._reader.log_id(partition.topic))
-        end = (await self._reader.end_offsets([partition]))[partition]
-        if end < claim.next_offset:
-            raise LogReplaced(
-                f"{partition.topic}-{partition.number} ends at offset {end}, but {claim.next_offset} of its"
-                " records are counted: bring the whole log back, or start with an empty database"
-            )
-        self._reader.seek(partition, claim.next_offset)
-        return claim
+        new = [partition for partition in assignment if partition not in self._claims]
+        if not new:
+            return
+        log_ids = {
+            topic: await self._reader.log_id(topic) for topic in {partition.topic for partition in new}
+        }
+        claims = {
+            partition: await self._store.claim(partition, log_ids[partition.topic]) for partition in new
+        }
+        # after the claims: before them another holder may still move next_offset past these ends; and all at
+        # once before any seek: a fetch under way holds the next request to a broker up for half a second
+        ends = await self._reader.end_offsets(new)
+        for partition, claim in claims.items():
+            _check_log_holds(claim, ends[partition])
+            self._reader.seek(partition, claim.next_offset)
+            self._claims[partition] = (assignment[partition], claim)
 
     async def _count(self, records: Sequence[Record]) -> None:
         """One transaction for all that a poll brought."""
@@ -333,6 +335,16 @@ class Aggregator:
                         f"{partition} has records at {offset} but none has come for {STALL_S:.0f} s"
                     )
             await self._pause(LAG_S)
+
+
+def _check_log_holds(claim: Claim, end: int) -> None:
+    """Raises LogReplaced if records that are counted are not in the log."""
+    if end < claim.next_offset:
+        partition = claim.partition
+        raise LogReplaced(
+            f"{partition.topic}-{partition.number} ends at offset {end}, but {claim.next_offset} of its"
+            " records are counted: bring the whole log back, or start with an empty database"
+        )
 
 
 async def _finish(work: Coroutine[object, object, T]) -> T:
