@@ -1,4 +1,4 @@
-"""A running door for tests: real uvicorn with httptools on a free port, keys in memory, a writer to choose."""
+"""A running door for tests: uvicorn with httptools on a free port, keys in memory, a writer to choose."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from impact_schemas.keys import ApiKey, make_key
 from impact_schemas.wire import EVENTS_TOPIC, QUARANTINE_TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from impact_eventlog.ports import EventLogWriter, KeyedEvent
     from impact_ingest.limits import Limits
@@ -110,12 +110,21 @@ class Keys:
         self._known: dict[str, ApiKey] = {}
 
     def make(self, product: str, scopes: str = "write", **changes: Any) -> str:
-        text, key_id, secret_hash = make_key(b"%036d" % len(self._known))
-        self._known[key_id] = ApiKey(key_id, product, secret_hash, frozenset(scopes.split()), None, 0, **changes)
+        text, key_id, secret_hash = make_key(len(self._known).to_bytes(4) + bytes(32))
+        self._known[key_id] = ApiKey(
+            key_id, product, secret_hash, frozenset(scopes.split()), None, 0, **changes
+        )
         return text
 
     async def find(self, key_id: str) -> ApiKey | None:
         return self._known.get(key_id)
+
+
+async def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    """Returns when `condition` holds."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event to wait on)
+            await asyncio.sleep(0.002)
 
 
 @dataclass
@@ -170,7 +179,9 @@ class Service:
     rules: Rules
     registry: CollectorRegistry
 
-    async def send(self, content: Any, kind: str = "cloudevents-batch+json", **options: Any) -> httpx.Response:
+    async def send(
+        self, content: Any, kind: str = "cloudevents-batch+json", **options: Any
+    ) -> httpx.Response:
         """Posts events; `content` is bytes, or something to be made JSON."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": f"application/{kind}"}
@@ -226,13 +237,17 @@ async def running(
     )
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app, http="httptools", ws="none", lifespan="off", log_level="warning", access_log=False
+    )
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[listening])
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False
+        ) as client:
             yield Service(client, port, keys, keys.make("water"), rules, registry)
     finally:
         await _close(server)
@@ -244,5 +259,5 @@ async def _close(server: uvicorn.Server) -> None:
         listener.close()
     for connection in list(server.server_state.connections):
         connection.shutdown()
-    while server.server_state.connections or server.server_state.tasks:
-        await asyncio.sleep(0.001)
+    state = server.server_state
+    await eventually(lambda: not state.connections and not state.tasks)

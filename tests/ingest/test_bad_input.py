@@ -1,4 +1,4 @@
-"""The corpus of bad input (corpus/*.toml): each case gets its answer, and leaves nothing where it must not."""
+"""The corpus of bad input (corpus/*.toml): each case gets its answer, and nothing stays where it must not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from tests.ingest.running import MemoryWriter, Service
 
 CORPUS = Path(__file__).parent / "corpus"
-KINDS = {"structured": "cloudevents+json", "batched": "cloudevents-batch+json", "lines": "x-ndjson", "data": "json"}
+KINDS = {
+    "structured": "cloudevents+json",
+    "batched": "cloudevents-batch+json",
+    "lines": "x-ndjson",
+    "data": "json",
+}
 WRAPPED = {"structured": b"%b", "batched": b"[%b]", "lines": b"%b\n", "data": b"%b"}
 CE_HEADERS = {f"ce-{name}": text for name, text in an_event(data=None).items()}
 
@@ -36,6 +41,7 @@ def nested(opening: str, core: str, closing: str, times: int) -> str:
 
 
 def body_of(case: dict[str, Any], mode: str) -> bytes:
+    data: str
     match case:
         case {"body": text}:
             return str(text).encode()
@@ -46,7 +52,7 @@ def body_of(case: dict[str, Any], mode: str) -> bytes:
         case {"repeat_pair": [opening, core, closing, times]}:
             return nested(opening, core, closing, times).encode()
         case {"event_data": text}:
-            data = text
+            data = str(text)
         case {"event_data_repeat": parts}:
             data = repeated(*parts)
         case {"event_data_pair": [opening, core, closing, times]}:
@@ -55,7 +61,7 @@ def body_of(case: dict[str, Any], mode: str) -> bytes:
             raise ValueError(f"case {case['name']!r} has no body")
     if mode == "data":
         return data.encode()
-    event = json.dumps(an_event(data="HERE"), separators=(",", ":")).replace('"HERE"', data)
+    event: str = json.dumps(an_event(data="HERE"), separators=(",", ":")).replace('"HERE"', data)
     return WRAPPED[mode] % event.encode()
 
 
@@ -97,8 +103,12 @@ async def test_a_bad_single_event_is_refused_with_its_code(
         assert not writer.records
     else:
         assert problem["accepted"] == 0
-        assert [(one["code"], one["pointer"]) for one in problem["rejected"]] == [(case["code"], case["pointer"])]
-        assert [(one["code"], one["pointer"]) for one in writer.quarantined()] == [(case["code"], case["pointer"])]
+        assert [(one["code"], one["pointer"]) for one in problem["rejected"]] == [
+            (case["code"], case["pointer"])
+        ]
+        assert [(one["code"], one["pointer"]) for one in writer.quarantined()] == [
+            (case["code"], case["pointer"])
+        ]
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -108,7 +118,11 @@ async def test_a_bad_event_of_a_batch_gets_a_verdict_and_the_others_count(
     answer = await service.send([an_event(id="before"), changed(case), an_event(id="after")])
     assert answer.status_code == 207, answer.text
     (rejected,) = answer.json()["rejected"]
-    assert (rejected["index"], rejected["code"], rejected["pointer"]) == (1, case["code"], case.get("pointer"))
+    assert (rejected["index"], rejected["code"], rejected["pointer"]) == (
+        1,
+        case["code"],
+        case.get("pointer"),
+    )
     assert rejected["retryable"] is False
     assert [event["id"] for event in writer.events()] == ["before", "after"]
     assert [one["code"] for one in writer.quarantined()] == [case["code"]]

@@ -40,7 +40,9 @@ async def test_the_official_sdk_sends_structured_and_binary_to_the_same_record(
 ) -> None:
     for message in (to_structured(sdk_event(), JSONFormat()), to_binary(sdk_event(), JSONFormat())):
         headers = {name.lower(): text for name, text in message.headers.items()}
-        answer = await service.send(message.body, headers={"Content-Type": headers.pop("content-type", "")} | headers)
+        answer = await service.send(
+            message.body, headers={"Content-Type": headers.pop("content-type", "")} | headers
+        )
         assert answer.status_code == 202, answer.text
     structured, binary = writer.events()
     assert datetime.fromisoformat(structured.pop("time")) == datetime.fromisoformat(binary.pop("time"))
@@ -61,7 +63,9 @@ def _bytes(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-async def test_lines_may_end_in_any_way_and_blank_ones_are_skipped(service: Service, writer: MemoryWriter) -> None:
+async def test_lines_may_end_in_any_way_and_blank_ones_are_skipped(
+    service: Service, writer: MemoryWriter
+) -> None:
     lines = [json.dumps(event).encode() for event in batch_of(3)]
     answer = await service.send(lines[0] + b"\r\n\n" + lines[1] + b"\n  \n" + lines[2], "x-ndjson")
     assert answer.json() == {"accepted": 3, "rejected": []}
@@ -92,7 +96,9 @@ async def test_binary_mode_needs_no_content_type(service: Service, writer: Memor
     assert writer.events()[0]["data"] == {"litres": 1}
 
 
-async def test_binary_mode_without_a_body_is_an_event_without_data(service: Service, writer: MemoryWriter) -> None:
+async def test_binary_mode_without_a_body_is_an_event_without_data(
+    service: Service, writer: MemoryWriter
+) -> None:
     headers = binary_headers(**{"ce-type": "water.tested.v1"})
     answer = await service.send(b"", "json", headers=headers)
     assert answer.status_code == 202, answer.text

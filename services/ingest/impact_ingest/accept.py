@@ -142,7 +142,7 @@ class Judge:
         if "data" in event:
             secrets = secrets.union(*(_strings_at(event["data"], path) for path in paths))
             event["data"] = self._hash_paths(event["data"], paths)
-        redacted = self._redacted(event, secrets, deep=deep)
+        redacted = {name: self._redacted(part, secrets, deep=deep) for name, part in event.items()}
         if "subject" in event:
             redacted["subject"] = self.pseudonym(event["subject"])
         redacted |= {name: event[name] for name in _REQUIRED if type(event.get(name)) is str}
@@ -155,14 +155,17 @@ class Judge:
     def _redacted(self, value: Any, secrets: set[str], *, deep: bool) -> Any:
         if type(value) is dict:
             return {
-                name: self.pseudonym(part)
+                self._pseudonym_if(name in secrets, name): self.pseudonym(part)
                 if deep and name == "subject"
                 else self._redacted(part, secrets, deep=deep)
                 for name, part in value.items()
             }
         if type(value) is list:
             return [self._redacted(item, secrets, deep=deep) for item in value]
-        return self.pseudonym(value) if type(value) is str and value in secrets else value
+        return self._pseudonym_if(type(value) is str and value in secrets, value)
+
+    def _pseudonym_if(self, personal: bool, value: Any) -> Any:
+        return self.pseudonym(value) if personal else value
 
     def quarantine(self, event: Any, refused: Refused) -> KeyedEvent:
         """A refused event as the quarantine log takes it. Changes `event`."""
