@@ -1,0 +1,245 @@
+"""Rolling metrics on both databases: every change and every step of time shows, and unknown is not zero."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from impact_aggregator.windows import DAY, MINUTE, WINDOWS
+from impact_schemas.catalog import parse_catalog
+from tests.aggregator.conftest import HOUR, NOON, TEXT, Clock, visit
+from tests.aggregator.pipeline import Pipeline, pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from impact_aggregator.decode import Event
+    from impact_schemas.catalog import Catalog
+
+
+@pytest.fixture
+async def one(database_url: str, catalog: Catalog, clock: Clock) -> AsyncIterator[Pipeline]:
+    async with pipeline(database_url, catalog, clock) as made:
+        yield made
+
+
+async def test_a_metric_without_events_is_no_data_from_the_start(one: Pipeline) -> None:
+    assert await one.rolling.tick()
+    assert await one.rolling_values("visits", "28d") == {"{}": (None, 0, "no_data")}
+    assert await one.rolling_values("no_show_rate", "28d") == {"{}": (None, 0, "no_data")}
+
+
+async def test_counts_of_nothing_are_zero_once_events_come_but_means_are_no_data(one: Pipeline) -> None:
+    await one.count([visit("a", kept=True)])
+    await one.rolling.tick()
+    assert (await one.rolling_values("missed", "all"))["{}"] == (0, 0, "ok")
+    assert (await one.rolling_values("minutes", "all"))["{}"] == (0, 0, "ok")
+    assert (await one.rolling_values("mean_minutes", "all"))["{}"] == (None, 0, "no_data")
+    assert (await one.rolling_values("no_show_rate", "all"))["{}"] == (0, 1, "ok")
+
+
+async def test_a_ratio_is_the_quotient_of_sums_in_every_segment(one: Pipeline) -> None:
+    kept = [visit(f"k{n}", language="es", kept=True) for n in range(3)]
+    missed = [visit(f"m{n}", NOON - 3 * DAY, language="es", kept=False) for n in range(2)]
+    await one.count([*kept, *missed, visit("x", language="en", kept=True)])
+    await one.rolling.tick()
+    assert await one.rolling_values("no_show_rate", "28d") == {
+        "{}": (0.333333333, 6, "ok"),
+        '{"language":"es"}': (0.4, 5, "ok"),
+        '{"language":"en"}': (0, 1, "ok"),
+        '{"region":null}': (0.333333333, 6, "ok"),
+        '{"language":"es","region":null}': (0.4, 5, "ok"),
+        '{"language":"en","region":null}': (0, 1, "ok"),
+    }
+
+
+async def test_an_event_leaves_its_windows_as_time_passes_and_segments_keep_their_state(
+    one: Pipeline, clock: Clock
+) -> None:
+    await one.count([visit("a", NOON, language="es")])
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "5m"))['{"language":"es"}'] == (1, 1, "ok")
+    clock.now = NOON + 4 * MINUTE + 59_000_000
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "5m"))["{}"] == (1, 1, "ok")
+    clock.now = NOON + 5 * MINUTE
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "5m"))["{}"] == (None, 0, "no_data")
+    assert (await one.rolling_values("visits", "1h"))["{}"] == (1, 1, "ok")
+    await one.count([visit("b", clock.now, language="en")])
+    await one.rolling.tick()
+    # the group "es" had nothing, but its metric had events: that is a zero, not an unknown
+    assert (await one.rolling_values("visits", "5m"))['{"language":"es"}'] == (0, 0, "ok")
+
+
+async def test_silence_beyond_the_cadence_is_stale_without_any_event(one: Pipeline, clock: Clock) -> None:
+    await one.count([visit("a", NOON, language="es", kept=False)])
+    await one.rolling.tick()
+    clock.now = NOON + DAY
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "28d"))["{}"] == (1, 1, "ok")
+    clock.now = NOON + DAY + 1
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "28d"))['{"language":"es"}'] == (1, 1, "stale")
+    assert (await one.rolling_values("no_show_rate", "28d"))["{}"] == (1, 1, "stale")
+    await one.count([visit("b", clock.now, language="en", kept=False)])
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "28d"))['{"language":"es"}'] == (1, 1, "ok")
+
+
+async def test_a_late_event_corrects_every_window_that_contains_it(one: Pipeline, clock: Clock) -> None:
+    await one.count([visit("a", NOON)])
+    await one.rolling.tick()
+    await one.count([visit("late", NOON - 20 * DAY, received_at=NOON)])
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "28d"))["{}"] == (2, 2, "ok")
+    assert (await one.rolling_values("visits", "24h"))["{}"] == (1, 1, "ok")
+    clock.now = NOON + 8 * DAY
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "28d"))["{}"][0] == 1
+
+
+async def test_an_event_ahead_of_the_clock_comes_into_its_window(one: Pipeline, clock: Clock) -> None:
+    await one.count([visit("ahead", NOON + 2 * MINUTE, received_at=NOON)])
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "5m"))["{}"] == (None, 0, "no_data")
+    clock.now = NOON + 2 * MINUTE
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "5m"))["{}"] == (1, 1, "ok")
+
+
+async def test_only_one_leads_and_another_takes_over_when_the_lease_is_over(
+    one: Pipeline, database_url: str, catalog: Catalog, clock: Clock
+) -> None:
+    await one.count([visit("a")])
+    assert await one.rolling.tick()
+    async with pipeline(database_url, catalog, clock, "other") as other:
+        assert not await other.rolling.tick()
+        assert not other.rolling.points
+        await _expire_lease(one)
+        assert await other.rolling.tick()
+        assert other.rolling.points
+        assert not await one.rolling.tick()
+        assert not one.rolling.points  # business gauges are exported by one only
+
+
+async def _expire_lease(one: Pipeline) -> None:
+    async with one.engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE leader SET expires_at = '2020-01-01 00:00:00'")
+
+
+async def test_a_leader_that_comes_back_catches_up(
+    one: Pipeline, database_url: str, catalog: Catalog, clock: Clock
+) -> None:
+    await one.count([visit("a", NOON)])
+    await one.rolling.tick()
+    await _expire_lease(one)
+    async with pipeline(database_url, catalog, clock, "other") as other:
+        clock.now = NOON + 30 * DAY
+        await other.count([visit("b", clock.now)])
+        await other.rolling.tick()
+        await _expire_lease(one)
+        clock.now += 30 * DAY
+        assert await one.rolling.tick()
+    assert (await one.rolling_values("visits", "28d"))["{}"] == (None, 0, "no_data")
+    assert (await one.rolling_values("visits", "all"))["{}"] == (2, 2, "stale")
+
+
+async def test_a_tick_deletes_only_the_changes_that_it_read(one: Pipeline) -> None:
+    await one.count([visit("a")])
+    await one.rolling.tick()
+    assert await one.rows("SELECT COUNT(*) FROM changed_series") == [(0,)]
+    assert await one.rows("SELECT COUNT(*) FROM changed_sketch") == [(0,)]
+
+
+async def test_fine_buckets_are_deleted_when_they_are_old(one: Pipeline, clock: Clock) -> None:
+    await one.count([visit("a", NOON)])
+    clock.now = NOON + 8 * DAY
+    await one.rolling.tick()
+    assert await one.rows("SELECT DISTINCT resolution FROM metric_buckets ORDER BY 1") == [("1d",), ("1h",)]
+    clock.now = NOON + 402 * DAY
+    await one.rolling.tick()
+    assert await one.rows("SELECT DISTINCT resolution FROM metric_buckets") == [("1d",)]
+
+
+async def test_small_cells_are_suppressed(database_url: str, clock: Clock) -> None:
+    text = TEXT.replace("Visits,", "Visits, privacy: {min_cell: 3},")
+    async with pipeline(database_url, parse_catalog(text, "clinic.yaml"), clock) as one:
+        await one.count([visit(f"e{n}", language="es") for n in range(3)] + [visit("x", language="en")])
+        await one.rolling.tick()
+        values = await one.rolling_values("visits", "all")
+        assert values['{"language":"es"}'] == (3, 3, "ok")
+        assert values['{"language":"en"}'] == (None, None, "suppressed")
+        rows = await one.rows(
+            "SELECT count, value FROM metric_buckets WHERE metric = 'visits' AND resolution = '1d'"
+            " AND segment = :segment",
+            segment='{"language":"en"}',
+        )
+        assert rows == [(None, None)]
+
+
+async def test_a_changed_metric_starts_a_new_version_and_the_others_go_on(
+    one: Pipeline, database_url: str, clock: Clock
+) -> None:
+    await one.count([visit("a", minutes=5), visit("b", minutes=7)])
+    await one.rolling.tick()
+    changed = parse_catalog(
+        TEXT.replace("aggregate: sum, of: data.minutes", "aggregate: max, of: data.minutes"), "x"
+    )
+    async with pipeline(database_url, changed, clock, "one") as after:
+        assert await after.rows("SELECT metric, version FROM metrics WHERE version > 1") == [("minutes", 2)]
+        await after.count([visit("c", minutes=1)])
+        await after.rolling.tick()
+        assert (await after.rolling_values("minutes", "all"))["{}"] == (1, 1, "ok")
+        assert (await after.rolling_values("visits", "all"))["{}"] == (3, 3, "ok")
+
+
+def _in_window(event: Event, name: str, now: int) -> bool:
+    if name == "all":
+        return True
+    window = WINDOWS[name]
+    return window.first_bucket(now) <= event.time < window.last_bucket(now) + window.step
+
+
+def _expected(
+    events: list[Event], name: str, now: int, language: str | None
+) -> tuple[float | None, int, str]:
+    inside = [event for event in events if _in_window(event, name, now)]
+    mine = [event for event in inside if language is None or event.data["language"] == language]
+    if not inside:
+        return None, 0, "no_data"
+    stale = now - max(event.time for event in events) > DAY
+    return sum(event.data["minutes"] for event in mine), len(mine), "stale" if stale else "ok"
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_values_equal_a_recount_of_all_events_after_any_steps_of_time(
+    sqlite_url: str, catalog: Catalog, seed: int
+) -> None:
+    source = random.Random(seed)
+    clock = Clock(NOON)
+    events: list[Event] = []
+    async with pipeline(sqlite_url, catalog, clock) as one:
+        for step in range(25):
+            clock.now += source.choice([1, 20_000_000, MINUTE, 7 * MINUTE, HOUR, 5 * HOUR, DAY, 9 * DAY])
+            new = [
+                visit(
+                    f"{step}-{n}",
+                    clock.now - source.choice([0, MINUTE, HOUR, DAY, 30 * DAY, -3 * MINUTE]),
+                    received_at=clock.now,
+                    language=source.choice(["es", "en"]),
+                    minutes=source.randrange(100),
+                )
+                for n in range(source.randrange(3))
+            ]
+            events += new
+            await one.count(new)
+            assert await one.rolling.tick()
+            for name in ("5m", "1h", "24h", "28d", "all"):
+                values = await one.rolling_values("minutes", name)
+                assert values["{}"] == _expected(events, name, clock.now, None), (step, name)
+                for language in {event.data["language"] for event in events}:
+                    key = f'{{"language":"{language}"}}'
+                    assert values[key] == _expected(events, name, clock.now, language), (step, name, key)
