@@ -158,12 +158,10 @@ class KafkaServer:
         properties = self._folder / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings.items()))
         tool = ["kafka.tools.StorageTool", "format", "--cluster-id", "aW1wYWN0LXRlc3RzLTAwMQ"]
-        subprocess.run(
-            [*self._java(), *tool, "--config", str(properties)],
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        command = [*self._java(), *tool, "--config", str(properties)]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if run.returncode != 0:
+            raise RuntimeError(f"Kafka's storage could not be formatted: {run.stdout}{run.stderr}")
 
 
 def _lists_a_broker(port: int) -> bool:

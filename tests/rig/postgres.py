@@ -116,7 +116,9 @@ class PostgresServer:
     def _initialise(self) -> None:
         options = ["--auth=trust", f"--username={_USER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         command = [*self._as_user, str(self._programs / "initdb"), "-D", str(self._data), *options]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        if run.returncode != 0:
+            raise RuntimeError(f"initdb failed: {run.stderr}")
 
 
 @contextmanager

@@ -54,6 +54,7 @@ _READ = (
     "SELECT offset, product, received_at, payload FROM record "
     "WHERE topic = ? AND partition = ? AND offset >= ? ORDER BY offset"
 )
+_PROBE = "UPDATE log SET partitions = partitions"
 _CHECKPOINT_PAGES = 4000  # 16 MiB of WAL: the default of 4 MiB costs two more syncs every 16,000 events
 _TRANSACTION_BYTES = 16 * 1024 * 1024
 _BUSY_TIMEOUT_S = 5.0
@@ -106,8 +107,17 @@ class EmbeddedWriter:
         await self._pending.add(topic, product, events, received_at, self._partitions)
 
     async def ready(self) -> bool:
-        """False after a write that failed (disk full, say), until one succeeds, and while too much waits."""
-        return self._loop is not None and self._failure is None and not self._pending.full
+        """False while too much waits, and after a write that failed (disk full, say) until one succeeds.
+
+        After a failure it tries a small write itself: who is not ready may get no events to try with.
+        """
+        if self._loop is None or self._pending.full:
+            return False
+        if self._failure is not None:
+            with contextlib.suppress(sqlite3.Error):
+                await self._in_thread(lambda: self._opened().execute(_PROBE))
+                self._failure = None
+        return self._failure is None
 
     async def stop(self, timeout_s: float = 10.0) -> None:
         """Writes what was accepted, within `timeout_s`, and closes. Can be repeated."""

@@ -29,6 +29,7 @@ _log = structlog.get_logger(__name__)
 
 _NOTHING = TopicPartition("", 0)  # polling it keeps the membership alive while no partition is sought
 POLL_BYTES = 8 * 1024 * 1024
+_INFLATION = 4  # what the brokers send is compressed: measured on JSON events, lz4
 
 
 class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -111,8 +112,8 @@ class KafkaReader:
             enable_auto_commit=False,
             session_timeout_ms=round(self._session_timeout_s * 1000),
             heartbeat_interval_ms=round(self._session_timeout_s * 1000 / 3),
-            fetch_max_bytes=self._poll_bytes,
-            max_partition_fetch_bytes=min(self._poll_bytes, 1024 * 1024),
+            fetch_max_bytes=self._poll_bytes // _INFLATION,
+            max_partition_fetch_bytes=min(self._poll_bytes // _INFLATION, 1024 * 1024),
         )
 
     def assignment(self) -> Mapping[Partition, int]:

@@ -56,7 +56,7 @@ async def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict
 async def create_topics(
     settings: KafkaSettings, names: Iterable[str] = (EVENTS_TOPIC, QUARANTINE_TOPIC)
 ) -> list[str]:
-    """Makes those of `names` that do not exist, kept for ever, and returns them.
+    """Makes those of `names` that do not exist, kept for ever; returns them when they can be used.
 
     Raises LogUnavailable, and LogError if the brokers refuse or one exists with another number of
     partitions, which decides where an event goes.
@@ -71,6 +71,7 @@ async def create_topics(
     new = [name for name in wanted if name not in found]
     if new:
         await _make_topics(settings, new)
+        await _wait_for_topics(settings, new)
     return new
 
 
@@ -100,6 +101,16 @@ async def _make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
         # somebody else may have made it meanwhile
         if code not in (0, TopicAlreadyExistsError.errno):
             raise LogError(f"Kafka did not make the topic {name}: {message or for_code(code).__name__}")
+
+
+async def _wait_for_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
+    """The brokers answer that a topic is made before all of them know it."""
+    try:
+        async with asyncio.timeout(2 * settings.request_timeout_s):
+            while len(await _find_topics(settings, names)) < len(names):  # noqa: ASYNC110 - the brokers send no event
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise unavailable(settings, error) from error
 
 
 async def _find_topics(settings: KafkaSettings, names: Sequence[str]) -> dict[str, Topic]:
