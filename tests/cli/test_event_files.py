@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_cli import event_files
 from impact_cli.event_files import UnreadableEvents, format_of, read_events
+
+if TYPE_CHECKING:
+    from impact_cli import event_files
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

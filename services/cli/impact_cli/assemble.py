@@ -22,19 +22,18 @@ from impact_cli.keys import ensure_keys, write_secret
 from impact_cli.operations import MetricsGuard, is_loopback, operations_app
 from impact_cli.server import listen, serve, url_of
 from impact_cli.settings import (
-    EVENTS_DB,
     KEYS_FILE,
+    PSEUDONYM_CHECK_FILE,
     PSEUDONYM_KEY_FILE,
     Settings,
     SettingsError,
     load_limits,
-    read_key,
 )
 from impact_cli.terminal import Refused
 from impact_database import migrate as schema
 from impact_database.engine import connect
 from impact_database.keys import SqlKeyStore
-from impact_schemas.identity import Identities, Pseudonyms
+from impact_schemas.identity import Identities, Pseudonyms, derive_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -274,21 +273,26 @@ def _make_folder(folder: Path) -> None:
 
 
 def ensure_pseudonym_key(settings: Settings, folder: Path) -> None:
-    """Makes the folder's key on the first start. Raises SettingsError where it is gone, or is another."""
-    own = folder / PSEUDONYM_KEY_FILE
-    if settings.pseudonym_key_file != own:
-        if own.exists() and settings.master_key() != read_key(own):
+    """Makes the folder's key on the first start. Raises SettingsError where it is gone, or is another.
+
+    Under another key everybody would be counted again and no resent event would be known.
+    """
+    own, check = folder / PSEUDONYM_KEY_FILE, folder / PSEUDONYM_CHECK_FILE
+    if settings.pseudonym_key_file == own and not own.exists():
+        if check.exists():
             raise SettingsError(
-                f"IMPACT_PSEUDONYM_KEY is another key than {own}, with which the events of {folder} were "
-                "hashed: unset it, or use another folder"
-            )
-    elif not own.exists():
-        if (folder / EVENTS_DB).exists():
-            raise SettingsError(
-                f"{own} is gone, but {folder} has events that were hashed with it: restore it from a backup, "
-                "or give it as IMPACT_PSEUDONYM_KEY. Under a new key everybody would be counted again"
+                f"{own} is gone, but the events of {folder} were hashed with it: restore it from a backup, "
+                "or give the key as IMPACT_PSEUDONYM_KEY"
             )
         write_secret(own, secrets.token_urlsafe(32) + "\n")
+    fingerprint = derive_key(settings.master_key(), "fingerprint").hex()
+    if not check.exists():
+        write_secret(check, fingerprint + "\n")
+    elif check.read_text("ascii").strip() != fingerprint:
+        raise SettingsError(
+            f"IMPACT_PSEUDONYM_KEY (or its file) is another key than that with which the events of {folder}"
+            " were hashed: give that one, or use another folder"
+        )
 
 
 async def _serve(app: Starlette, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:

@@ -21,7 +21,7 @@ DEFAULT_DATA = Path("impact-data")
 app = typer.Typer(
     help="Impact Telemetry: product events become live impact numbers.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,  # a bug is for developers: a plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 catalog_app = typer.Typer(help="The catalog: what events look like and which numbers they become.")

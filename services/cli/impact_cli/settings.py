@@ -25,6 +25,7 @@ EVENTS_DB = "events.db"
 METRICS_DB = "metrics.db"
 KEYS_FILE = "keys.json"
 PSEUDONYM_KEY_FILE = "pseudonym.key"
+PSEUDONYM_CHECK_FILE = "pseudonym.check"  # tells the key from another, and nothing about it
 
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0: any free port
 
@@ -112,10 +113,10 @@ class Settings(BaseSettings):
                 "IMPACT_PSEUDONYM_KEY or IMPACT_PSEUDONYM_KEY_FILE is not set: every process needs the same "
                 f"secret of at least {MIN_MASTER_KEY_BYTES} bytes; openssl rand -base64 32 makes one"
             )
-        return read_key(self.pseudonym_key_file)
+        return _read_key(self.pseudonym_key_file)
 
 
-def read_key(file: Path) -> bytes:
+def _read_key(file: Path) -> bytes:
     """A key from its file. Raises SettingsError."""
     try:
         text = file.read_text("utf-8")
