@@ -1,11 +1,22 @@
-"""The lists of packages in pyproject.toml name every package of ours: a new one is not forgotten in any."""
+"""What pyproject.toml and requirements/ list is what the code has and needs: nothing is forgotten."""
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.utils import canonicalize_name
 
 from tests.rig.servers import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
 TOOLS = PROJECT["tool"]
@@ -33,3 +44,33 @@ def test_the_licence_is_the_one_that_the_project_states() -> None:
     text = (REPOSITORY / "LICENSE").read_text("utf-8")
     assert "Apache License" in text
     assert "Version 2.0, January 2004" in text
+
+
+# clients, which run elsewhere than in an image: `impact send` and `impact demo`
+NOT_IN_IMAGES = {"httpx"}
+
+
+@pytest.mark.parametrize("service", ["ingest", "aggregator"])
+def test_an_image_installs_everything_that_its_code_imports(service: str) -> None:
+    listed = (REPOSITORY / "requirements" / f"{service}.txt").read_text("utf-8")
+    installed = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", listed, re.MULTILINE)}
+    folders = ("libs", "services/cli", f"services/{service}")
+    files = [file for folder in folders for file in (REPOSITORY / folder).rglob("*.py")]
+    imported = {name for file in files for name in imports(ast.parse(file.read_text("utf-8")))}
+    known = packages_distributions()
+    foreign = {name for name in imported - sys.stdlib_module_names if not name.startswith("impact_")}
+    wanted = {canonicalize_name(known[name][0]) for name in foreign - NOT_IN_IMAGES}
+    assert len(wanted) > 5
+    assert wanted - installed == set()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The top-level names of all modules that the code needs when it runs."""
+    if isinstance(tree, ast.If) and isinstance(tree.test, ast.Name) and tree.test.id == "TYPE_CHECKING":
+        return
+    if isinstance(tree, ast.Import):
+        yield from (alias.name.split(".")[0] for alias in tree.names)
+    if isinstance(tree, ast.ImportFrom) and tree.module:
+        yield tree.module.split(".")[0]
+    for child in ast.iter_child_nodes(tree):
+        yield from imports(child)
