@@ -57,7 +57,7 @@ def kafka_writer(log: Log) -> KafkaWriter:
     return KafkaWriter(settings_of(log), [log.topic], limits=SHORT)
 
 
-async def append_until_it_works(writer: KafkaWriter, log: Log, name: str, timeout_s: float = 20) -> None:
+async def append_until_it_works(writer: KafkaWriter, log: Log, name: str, timeout_s: float = 40) -> None:
     async with asyncio.timeout(timeout_s):
         while True:
             try:
@@ -117,7 +117,7 @@ async def test_a_killed_broker_is_unavailable_within_the_deadline_and_then_works
         started = time.monotonic()
         with pytest.raises(LogUnavailable):
             await writer.append(log.topic, PRODUCT, [event("during")])
-        assert time.monotonic() - started < SHORT.append_timeout_s + 0.5
+        assert time.monotonic() - started < SHORT.append_timeout_s + 1.5
         with pytest.raises(LogUnavailable):
             await reader.end_offsets(log.all)
         await asyncio.to_thread(broker.start)
@@ -144,7 +144,7 @@ async def test_a_broker_that_hangs_is_unavailable_within_the_deadline_and_then_w
             started = time.monotonic()
             with pytest.raises(LogUnavailable):
                 await writer.append(log.topic, PRODUCT, [event("during")])
-            assert time.monotonic() - started < SHORT.append_timeout_s + 0.5
+            assert time.monotonic() - started < SHORT.append_timeout_s + 1.5
     finally:
         broker.process.resume()
     await append_until_it_works(writer, log, "after")

