@@ -64,6 +64,7 @@ class Rolling:
         self._holder = holder
         self._metrics = Metrics({}, {})
         self._generation = -1
+        self._offered: tuple[Metrics, int] | None = None  # a tick under way ends with what it began with
         self._forget()
 
     @property
@@ -73,15 +74,17 @@ class Rolling:
 
     def use(self, metrics: Metrics, generation: int) -> None:
         """Takes up the metrics of a catalog's generation; the next tick computes everything anew."""
-        self._metrics = metrics
-        self._generation = generation
-        self._forget()
+        self._offered = (metrics, generation)
+        self._points.clear()
 
     async def tick(self) -> bool:
         """Brings the rolling metrics up to date.
 
         False if another process leads, or another catalog is active.
         """
+        if self._offered is not None:
+            (self._metrics, self._generation), self._offered = self._offered, None
+            self._forget()
         try:
             async with self._engine.begin() as connection:
                 points = await self._tick(connection)
@@ -93,7 +96,8 @@ class Rolling:
         if points is None:
             self._forget()
             return False
-        self._points.update({(point.series.series_id, point.window): point for point in points})
+        if self._offered is None:
+            self._points.update({(point.series.series_id, point.window): point for point in points})
         return True
 
     def _forget(self) -> None:

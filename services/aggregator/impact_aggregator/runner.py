@@ -66,6 +66,7 @@ class Aggregator:
         self._reader = reader
         self._engine = engine
         self._catalogs = catalogs
+        self._offered: Mapping[str, Catalog] | None = None  # taken up between batches, never within one
         self._identities = identities
         self._quarantine_topic = quarantine_topic
         self._clock = clock
@@ -100,8 +101,7 @@ class Aggregator:
 
     def use(self, catalogs: Mapping[str, Catalog]) -> None:
         """Takes up changed catalogs before the next batch."""
-        self._catalogs = catalogs
-        self._active = None
+        self._offered = catalogs
 
     async def ready(self) -> bool:
         """Whether batches are being counted, or would be if there were any."""
@@ -143,8 +143,13 @@ class Aggregator:
             return
         await self._claim_assigned()
         records = await self._reader.poll(POLL_S)
-        if records:
+        if not records:
+            return
+        # again: a catalog that was offered meanwhile is that under which the door took these events
+        if await self._hold_catalog():
             await self._count(records)
+        else:
+            self._claims.clear()  # the records are read again once this process's catalog is in force
 
     async def _start_over(self, cause: str, error: Exception) -> None:
         self._metrics.errors.labels(cause).inc()
@@ -165,6 +170,8 @@ class Aggregator:
 
     async def _hold_catalog(self) -> bool:
         """Makes this process's catalog the active one if it was not tried yet; False while another is."""
+        if self._offered is not None:
+            self._catalogs, self._offered, self._active = self._offered, None, None
         if self._active is not None:
             return True
         digest = catalogs_hash(self._catalogs)
