@@ -128,7 +128,10 @@ def _service(example: Example, data: Path, port: int) -> Iterator[str]:
     command += ["--catalog", str(example.catalog), "--data", str(data)]
     log_file = data / LOG_FILE
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 (our own)
+        # in a session of its own: a Ctrl-C is for this process, which then ends the service
+        process = subprocess.Popen(  # noqa: S603 (our own command)
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         _wait_until_ready(process, url, log_file)
         yield url
@@ -160,16 +163,17 @@ def _tail(log_file: Path) -> str:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM leaves like an exception, so that the service is ended too."""
+    """SIGTERM and a closed terminal leave like an exception, so that the service is ended too."""
 
     def leave(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- playing in and looking ----------------------------------------------------------------------------
