@@ -60,30 +60,27 @@ def up(settings: Settings, folder: Path) -> None:
 
     Raises SettingsError, NoCatalog, CatalogFaults, Refused, LogError.
     """
-    logs.configure(settings.log_level)
     found = catalogs.load(settings.catalog_path())
     with listen(settings.host, settings.port) as listening:
         os.umask(0o077)  # whatever is written holds keys, pseudonyms or events
         _make_folder(folder)
         settings = settings.for_folder(folder)
         ensure_pseudonym_key(settings, folder)
-        _run(_up(settings, folder, found, listening))
+        _run(settings, _up(settings, folder, found, listening))
 
 
 def ingest(settings: Settings) -> None:
     """The door alone. Raises SettingsError, NoCatalog, CatalogFaults, Refused, LogError."""
-    logs.configure(settings.log_level)
     found = catalogs.load(settings.catalog_path())
     with listen(settings.host, settings.port) as listening:
-        _run(_ingest(settings, found, listening))
+        _run(settings, _ingest(settings, found, listening))
 
 
 def aggregator(settings: Settings) -> None:
     """An aggregator alone. Raises as `ingest` does, and SchemaOutOfDate."""
-    logs.configure(settings.log_level)
     found = catalogs.load(settings.catalog_path())
     with listen(settings.host, settings.metrics_port) as listening:
-        _run(_aggregator(settings, found, listening))
+        _run(settings, _aggregator(settings, found, listening))
 
 
 async def migrate(settings: Settings, *, print_only: bool) -> list[str]:
@@ -303,7 +300,8 @@ async def _serve(app: Starlette, listening: socket.socket, *beside: Coroutine[No
     log.info("stopped")
 
 
-def _run(main: Coroutine[None, None, None]) -> None:
+def _run(settings: Settings, main: Coroutine[None, None, None]) -> None:
+    logs.configure(settings.log_level)
     factory = uvicorn.Config(
         "", loop="auto", log_config=None
     ).get_loop_factory()  # uvloop where it is installed
