@@ -56,10 +56,11 @@ class Process:
     def __init__(self, name: str, command: Sequence[str], port: int, folder: Path, **settings: str) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
-        self._command = [*IMPACT, *command]
+        self.program: Sequence[str] = IMPACT
+        self._command = command
         self._folder = folder
         clean = {key: value for key, value in os.environ.items() if not key.startswith("IMPACT_")}
-        self._environment = {**clean, **settings}
+        self._environment = {**clean, "PYTHONPATH": str(REPOSITORY), **settings}
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +74,11 @@ class Process:
         """Returns when it is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, cwd=self._folder, env=self._environment, stdout=log, stderr=log
+                [*self.program, *self._command],
+                cwd=self._folder,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
             )
         wait_until(self._ready, f"{self.name} is ready")
 
@@ -81,13 +86,20 @@ class Process:
         """Ends it; the exit code."""
         if self._process is None:
             return 0
-        self._process.send_signal(number)
+        if self._process.poll() is None:
+            self._process.send_signal(number)
         code = self._process.wait(30)
         self._process = None
         return code
 
+    def has_died(self) -> bool:
+        """Whether it was ended by kill -9."""
+        return self._process is not None and self._process.poll() == -signal.SIGKILL
+
     def _ready(self) -> bool:
         assert self._process is not None
+        if self.has_died():
+            return True
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended: {self._log.read_text()[-3000:]}")
         try:
@@ -180,6 +192,7 @@ class Production(Service):
 
     def __init__(self, folder: Path, kafka: KafkaServer, database_url: str, catalog: Path) -> None:
         super().__init__(folder, database_url)
+        self._catalog = catalog
         topic = f"events.{time.time_ns()}"
         self._settings = {
             "IMPACT_CATALOG": str(catalog),
@@ -195,8 +208,7 @@ class Production(Service):
 
     def __enter__(self) -> Self:
         self.run("migrate")
-        products = [path.stem for path in FLIGHTS_CATALOG.glob("*.yaml")]
-        for product in products:
+        for product in (path.stem for path in self._catalog.glob("*.yaml")):
             created = json.loads(self.run("keys", "create", product, "--json"))
             self.key_of[product] = created["key"]
         port = free_port()
