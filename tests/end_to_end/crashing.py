@@ -51,7 +51,7 @@ def arm(countdown: Countdown) -> None:
         await write(*arguments)
         countdown.passes("after_upserts")
 
-    store.Store.commit = commit_counted  # type: ignore[method-assign]  # that is how it is armed
+    store.Store.commit = commit_counted  # type: ignore[method-assign, assignment]  # that is how it is armed
     store.Store._write = write_counted  # type: ignore[method-assign, assignment]  # the same
 
     def connect_counted(url: str) -> Any:

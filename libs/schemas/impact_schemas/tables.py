@@ -99,6 +99,8 @@ class Exact(TypeDecorator[int]):
 
 metadata = MetaData()
 
+_row_id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
+
 # --- what is counted: catalog, products, metrics ------------------------------------------------------
 
 catalog_state = Table(
@@ -205,6 +207,47 @@ rolling_value = Table(
     sqlite_with_rowid=False,
 )
 
+rolling_day = Table(
+    "rolling_day",  # the rolling values as they stood at the end of each day
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("time_window", String, primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("value", Exact),
+    Column("n", BigInteger),
+    Column("status", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+period_value = Table(
+    "period_value",  # calendar months, quarters and years
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("period", String, primary_key=True),
+    Column("starts_at", Instant, primary_key=True),
+    Column("ends_at", Instant, nullable=False),
+    Column("value", Exact),
+    Column("n", BigInteger),
+    Column("status", String, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+metric_revision = Table(
+    "metric_revision",  # day buckets that changed after their day
+    metadata,
+    Column("id", _row_id, primary_key=True, autoincrement=True),
+    Column("series_id", BigInteger, nullable=False),
+    Column("resolution", String, nullable=False),
+    Column("bucket_start", Instant, nullable=False),
+    Column("reported_at", Instant, nullable=False),
+    Column("old_value", Exact),
+    Column("new_value", Exact),  # null: that of the next revision, or what the bucket holds now
+    Column("reason", String, nullable=False),
+    Column("caused_by", Text),
+    Index("metric_revision_of", "series_id", "bucket_start"),
+)
+
 window_position = Table(
     "window_position",  # where each window stands as of the last tick
     metadata,
@@ -213,13 +256,12 @@ window_position = Table(
     Column("as_of", Instant, nullable=False),
 )
 
-_row_id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
-
 changed_series = Table(
     "changed_series",  # written by the fold, read and deleted by the tick
     metadata,
     Column("id", _row_id, primary_key=True, autoincrement=True),
     Column("series_id", BigInteger, nullable=False),
+    Column("day", Instant),  # the day bucket that changed; null: none, but compute the series anew
 )
 
 changed_sketch = Table(
@@ -262,6 +304,36 @@ event_identity = Table(
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("position", Integer, nullable=False),  # index within the record
+    sqlite_with_rowid=False,
+)
+
+amendment = Table(
+    "amendment",  # retractions and corrections, one row each, whether or not their target has come yet
+    metadata,
+    Column("target", LargeBinary, primary_key=True),  # the identity of the event that it speaks of
+    Column("identity", LargeBinary, primary_key=True),  # its own
+    Column("product", String, nullable=False),
+    Column("kind", String, nullable=False),  # retraction or correction
+    Column("time", Instant, nullable=False),  # of several corrections the greatest (time, event_id) holds
+    Column("event_id", Text, nullable=False),
+    Column("reason", Text),
+    Column("data", Text),  # a correction's: JSON
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+log_index = Table(
+    "log_index",  # where in the log events of a time are to be found again
+    metadata,
+    Column("topic", String, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("first_offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("least_time", Instant, nullable=False),
+    Column("greatest_time", Instant, nullable=False),
     sqlite_with_rowid=False,
 )
 

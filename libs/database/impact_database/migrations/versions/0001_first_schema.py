@@ -12,6 +12,22 @@ down_revision = None
 def upgrade() -> None:
     """Creates every table."""
     op.create_table(
+        "amendment",
+        sa.Column("target", sa.LargeBinary(), nullable=False),
+        sa.Column("identity", sa.LargeBinary(), nullable=False),
+        sa.Column("product", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("time", Instant(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=True),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("target", "identity"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "api_key",
         sa.Column("key_id", sa.String(), nullable=False),
         sa.Column("product", sa.String(), nullable=False),
@@ -59,6 +75,7 @@ def upgrade() -> None:
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
         sa.Column("series_id", sa.BigInteger(), nullable=False),
+        sa.Column("day", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -122,6 +139,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("topic", "partition", "first_offset"),
     )
     op.create_table(
+        "log_index",
+        sa.Column("topic", sa.String(), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("first_offset", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("next_offset", sa.BigInteger(), nullable=False),
+        sa.Column("events", sa.Integer(), nullable=False),
+        sa.Column("least_time", Instant(), nullable=False),
+        sa.Column("greatest_time", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("topic", "partition", "first_offset"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "merged_estimate",
         sa.Column("series_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("resolution", sa.String(), nullable=False),
@@ -130,6 +159,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("series_id", "resolution", "bucket_start"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "metric_revision",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("series_id", sa.BigInteger(), nullable=False),
+        sa.Column("resolution", sa.String(), nullable=False),
+        sa.Column("bucket_start", Instant(), nullable=False),
+        sa.Column("reported_at", Instant(), nullable=False),
+        sa.Column("old_value", Exact(), nullable=True),
+        sa.Column("new_value", Exact(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("caused_by", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("metric_revision_of", "metric_revision", ["series_id", "bucket_start"], unique=False)
     op.create_table(
         "metric_version",
         sa.Column("product", sa.String(), nullable=False),
@@ -153,6 +198,19 @@ def upgrade() -> None:
         sa.Column("min_cell", sa.Integer(), nullable=True),
         sa.Column("definition", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("product", "metric", "version"),
+    )
+    op.create_table(
+        "period_value",
+        sa.Column("series_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("period", sa.String(), nullable=False),
+        sa.Column("starts_at", Instant(), nullable=False),
+        sa.Column("ends_at", Instant(), nullable=False),
+        sa.Column("value", Exact(), nullable=True),
+        sa.Column("n", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("changed_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("series_id", "period", "starts_at"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "product",
@@ -183,6 +241,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("topic", "partition", "offset", "position"),
     )
     op.create_index("quarantine_by_time", "quarantine", ["product", "received_at"], unique=False)
+    op.create_table(
+        "rolling_day",
+        sa.Column("series_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("time_window", sa.String(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("value", Exact(), nullable=True),
+        sa.Column("n", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("series_id", "time_window", "at"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "rolling_value",
         sa.Column("series_id", sa.BigInteger(), autoincrement=False, nullable=False),
