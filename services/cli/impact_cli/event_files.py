@@ -15,13 +15,19 @@ import csv
 import io
 import json
 import re
+import sys
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import msgspec
 
+from impact_cli.terminal import Refused, WrongUse
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedReader
 
 Format = Literal["ndjson", "json", "csv"]
 
@@ -59,6 +65,36 @@ def read_events(
         return _lines(stream, max_event)
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     return _json_values(_Window(text, max_event, chunk_chars)) if form == "json" else _csv_rows(text)
+
+
+@contextmanager
+def opened(file: str, form: str | None) -> Iterator[Iterator[bytes]]:
+    """The events of `file` ("-": standard input). Raises WrongUse and Refused."""
+    with ExitStack() as stack:
+        stream, _ = open_stream(file, stack)
+        try:
+            yield read_events(stream, chosen_format(form, file, stream))
+        except UnreadableEvents as error:
+            raise Refused(f"{file}: {error}") from error
+
+
+def open_stream(file: str, stack: ExitStack) -> tuple[BufferedReader, int | None]:
+    """The stream, open for as long as `stack`, and its size where it has one. Raises WrongUse."""
+    if file == "-":
+        return cast("BufferedReader", sys.stdin.buffer), None
+    try:
+        return stack.enter_context(Path(file).open("rb")), Path(file).stat().st_size
+    except OSError as error:
+        raise WrongUse(f"cannot read {file}: {error.strerror}") from error
+
+
+def chosen_format(given: str | None, file: str, stream: BufferedReader) -> Format:
+    """The format that was asked for, else what the file looks like. Raises WrongUse."""
+    if given is None:
+        return format_of(file, stream.peek(64))
+    if given not in get_args(Format):
+        raise WrongUse(f"--format {given}: expected one of {', '.join(get_args(Format))}")
+    return cast("Format", given)
 
 
 def _lines(stream: IO[bytes], max_event: int) -> Iterator[bytes]:

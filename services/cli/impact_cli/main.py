@@ -172,6 +172,34 @@ def send(
         raise typer.Exit(terminal.NO)
 
 
+@app.command("try")
+@answered
+def try_(
+    catalog: Annotated[Path, typer.Argument(help="Catalog file, or folder of them.")],
+    events: Annotated[str, typer.Argument(help="NDJSON, JSON or CSV; - for standard input.")],
+    product: Annotated[str | None, typer.Option(help="Whose events; else by their types.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="ndjson, json or csv; seen by itself.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fold a file of events in memory: every verdict, every metric, no server.
+
+    Exit code 1 if any event was rejected. The events are taken as received now.
+    """
+    from impact_cli import event_files, trial
+
+    found = catalogs.load(catalog)
+    if product is not None and product not in found:
+        raise WrongUse(f"{catalog} has no catalog of {product}: it has {', '.join(sorted(found))}")
+    with event_files.opened(events, form) as texts:
+        tried = trial.run(found, texts, product)
+    if as_json:
+        terminal.print_json(tried)
+    else:
+        trial.show(tried, terminal.out())
+    if tried.refused:
+        raise typer.Exit(terminal.NO)
+
+
 # --- looking ------------------------------------------------------------------------------------------
 
 

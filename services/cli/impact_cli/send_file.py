@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rich.markup import escape
 from rich.table import Table
 
 from impact_cli import terminal
-from impact_cli.event_files import Format, UnreadableEvents, format_of, read_events
+from impact_cli.event_files import UnreadableEvents, chosen_format, open_stream, read_events
 from impact_cli.keys import read_keys_file
 from impact_cli.send import KEPT_REJECTIONS, SendError, Summary, Target, send
 from impact_cli.terminal import Refused, WrongUse
 
 if TYPE_CHECKING:
-    from io import BufferedReader
+    from pathlib import Path
 
 SHOWN_REJECTIONS = 20
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -45,8 +43,8 @@ def find_key(given: str | None, keys_file: Path | None, default_file: Path, prod
 def run(file: str, target: Target, form: str | None) -> Summary:
     """Sends the events of `file` ("-": standard input). Raises WrongUse and Refused."""
     with ExitStack() as stack:
-        stream, size = _open(file, stack)
-        events = read_events(stream, _format(form, file, stream))
+        stream, size = open_stream(file, stack)
+        events = read_events(stream, chosen_format(form, file, stream))
         bar = stack.enter_context(terminal.progress_bar("{task.fields[events]:,} events"))
         task = bar.add_task("sending", total=size, events=0, trouble="")
 
@@ -60,24 +58,6 @@ def run(file: str, target: Target, form: str | None) -> Summary:
             raise Refused(f"{file}: {error}. What came before it may have been sent") from error
         except SendError as error:
             raise Refused(str(error)) from error
-
-
-def _format(given: str | None, file: str, stream: BufferedReader) -> Format:
-    if given is None:
-        return format_of(file, stream.peek(64))
-    if given not in get_args(Format):
-        raise WrongUse(f"--format {given}: expected one of {', '.join(get_args(Format))}")
-    return cast("Format", given)
-
-
-def _open(file: str, stack: ExitStack) -> tuple[BufferedReader, int | None]:
-    """The stream, and its size where it has one."""
-    if file == "-":
-        return cast("BufferedReader", sys.stdin.buffer), None
-    try:
-        return stack.enter_context(Path(file).open("rb")), Path(file).stat().st_size
-    except OSError as error:
-        raise WrongUse(f"cannot read {file}: {error.strerror}") from error
 
 
 def compress_for(url: str) -> bool:
