@@ -13,13 +13,15 @@ from impact_eventlog.ports import KeyedEvent
 from impact_ingest.verdicts import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from impact_ingest.rules import Path, ProductRules
     from impact_ingest.verdicts import Code
     from impact_schemas.identity import Identities, Pseudonyms
 
 SPEC_VERSION = "1.0"
+# Attributes of an event in quarantine, for its replay: where it holds pseudonyms, and that its data are gone.
+HASHED_PATHS, DATA_DROPPED = "hashedpaths", "datadropped"
 _REQUIRED = ("id", "source", "type")
 _OPTIONAL_TEXT = ("subject", "time", "datacontenttype", "dataschema")
 _NAMED = frozenset(["specversion", *_REQUIRED, *_OPTIONAL_TEXT, "data"])
@@ -39,12 +41,14 @@ class Judge:
         *,
         latest: datetime,
         max_event_bytes: int,
+        hashed: Collection[Path] = (),
     ) -> None:
         self._rules = rules
         self._identities = identities
         self._pseudonyms = pseudonyms
         self._latest = latest  # no event may be later
         self._max_event_bytes = max_event_bytes
+        self._hashed = hashed  # paths at which the events hold pseudonyms already
 
     def accept(self, event: Any, size: int) -> KeyedEvent:
         """The event, of `size` bytes as compact JSON, as the log takes it; changes `event`.
@@ -66,7 +70,7 @@ class Judge:
                 forbidden=True,
             )
         data = event.get("data", {})
-        type_rules.check(data)
+        type_rules.check(data, self._hashed)
         subject = event.get("subject")
         if subject is None and type_rules.subject == "required":
             raise Refused("subject_missing", "Events of this type need a subject.", "/subject")
@@ -138,14 +142,19 @@ class Judge:
         secrets = _subjects(event, deep=deep)
         if type(event) is not dict:
             return _CANONICAL.encode(self._redacted(event, secrets, deep=deep))
-        paths = self._pseudonymous_of(event.get("type"))
+        hashed: list[Path] = []
         if "data" in event:
+            paths = self._pseudonymous_of(event.get("type"))
             secrets = secrets.union(*(_strings_at(event["data"], path) for path in paths))
             event["data"] = self._hash_paths(event["data"], paths)
+            hashed = [path for path in paths if _strings_at(event["data"], path)]
         redacted = {name: self._redacted(part, secrets, deep=deep) for name, part in event.items()}
         if "subject" in event:
             redacted["subject"] = self.pseudonym(event["subject"])
         redacted |= {name: event[name] for name in _REQUIRED if type(event.get(name)) is str}
+        redacted.pop(HASHED_PATHS, None)
+        if hashed:
+            redacted[HASHED_PATHS] = " ".join(".".join(("data", *path)) for path in hashed)
         return _CANONICAL.encode(redacted)
 
     def _pseudonymous_of(self, event_type: Any) -> Sequence[Path]:
@@ -193,7 +202,8 @@ def _head_only(event: Any) -> Any:
     if type(event) is not dict:
         return None
     head = {name: event[name] for name in _NAMED & event.keys() if name != "data"}
-    return {name: text for name, text in head.items() if type(text) is str and len(text) <= _MAX_HEAD_TEXT}
+    kept = {name: text for name, text in head.items() if type(text) is str and len(text) <= _MAX_HEAD_TEXT}
+    return {**kept, DATA_DROPPED: True}
 
 
 def check_envelope(event: Any) -> None:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 
+from impact_ingest.amendments import amendment_types
 from impact_ingest.shape import Shape, compile_shape
 from impact_ingest.verdicts import Refused
 from impact_schemas.numbers import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from impact_ingest.amendments import AmendmentType
     from impact_schemas.catalog import Catalog, EventType
 
 Path = tuple[str, ...]  # steps below `data`
@@ -30,20 +32,28 @@ _NUMERIC_AGGREGATES = frozenset(["sum", "mean", "min", "max", "latest", "p50", "
 class TypeRules:
     """What one event type asks of `data` and `subject`."""
 
-    def __init__(self, event_type: EventType, numeric: Sequence[Path]) -> None:
+    def __init__(
+        self, event_type: EventType, numeric: Sequence[Path] = (), amendment: AmendmentType | None = None
+    ) -> None:
         self.subject = event_type.subject
         self.pseudonymous: Sequence[Path] = [_below_data(path) for path in event_type.pseudonymous]
+        self.amends = amendment is not None
         self._numeric = numeric
-        self._shape: Shape | None = None if event_type.keep_unknown else compile_shape(event_type.data)
+        named = amendment.named if amendment else event_type.data
+        self._shape: Shape | None = None if event_type.keep_unknown else compile_shape(named)
         # mask: messages never quote a value; offline: a reference to another host is never followed
         self._validator = jsonschema_rs.Draft202012Validator(
             dict(event_type.data), mask="the value", offline=True
         )
+        self._is_valid = self._validator.is_valid
 
-    def check(self, data: Any) -> None:
-        """Raises Refused for the first thing that is wrong with `data`."""
-        if not self._validator.is_valid(data):
-            raise _first_violation(self._validator, data)
+    def check(self, data: Any, hashed: Collection[Path] = ()) -> None:
+        """Raises Refused for the first thing that is wrong with `data`.
+
+        At the paths `hashed` stand pseudonyms, of which the schema knows nothing.
+        """
+        if not self._validator.is_valid(data) and (violation := _violation(self._validator, data, hashed)):
+            raise violation
         for path in self._numeric:
             _check_number(data, path)
 
@@ -61,11 +71,15 @@ class ProductRules:
             name: TypeRules(event_type, _numeric_paths(catalog, name))
             for name, event_type in catalog.events.items()
         }
+        # of an event whose type is unknown, whatever any type of the product calls pseudonymous
+        self.all_pseudonymous = sorted({path for rules in self.types.values() for path in rules.pseudonymous})
+        self.types |= {
+            name: TypeRules(amendment.event_type, amendment=amendment)
+            for name, amendment in amendment_types(catalog).items()
+        }
         self.types_of_others = types_of_others
         since = catalog.since
         self.since = datetime.combine(since, time.min, UTC) if since else EARLIEST
-        # of an event whose type is unknown, whatever any type of the product calls pseudonymous
-        self.all_pseudonymous = sorted({path for rules in self.types.values() for path in rules.pseudonymous})
         self.may_write: Callable[[str], bool] = _source_matcher(catalog.sources)
 
 
@@ -147,8 +161,18 @@ def pointer(path: Sequence[str | int]) -> str:
     return "/data" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
-def _first_violation(validator: jsonschema_rs.Draft202012Validator, data: Any) -> Refused:
-    error = next(iter(validator.iter_errors(data)))
+def _violation(
+    validator: jsonschema_rs.Draft202012Validator, data: Any, hashed: Collection[Path]
+) -> Refused | None:
+    """The first thing that is wrong with `data` at other places than `hashed`."""
+    for error in validator.iter_errors(data):
+        place = tuple(step for step in error.instance_path if isinstance(step, str))  # without array indices
+        if not any(place[: len(path)] == path for path in hashed):
+            return _refusal_of(error)
+    return None
+
+
+def _refusal_of(error: jsonschema_rs.ValidationError) -> Refused:
     path: list[str | int] = list(error.instance_path)
     kind = error.kind
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
