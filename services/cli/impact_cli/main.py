@@ -6,8 +6,9 @@ Modules of a service are imported by the command that needs them: an image holds
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -15,6 +16,10 @@ from rich.table import Table
 from impact_cli import catalogs, settings, terminal
 from impact_cli.terminal import Refused, WrongUse, answered
 from impact_schemas.catalog import CatalogFaults, catalog_json_schema
+from impact_schemas.tables import to_micros
+
+if TYPE_CHECKING:
+    from impact_cli import quarantine
 
 DEFAULT_DATA = Path("impact-data")
 
@@ -26,8 +31,10 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(help="The catalog: what events look like and which numbers they become.")
 keys_app = typer.Typer(help="API keys of products.")
+quarantine_app = typer.Typer(help="Events that could not be counted: why, and their replay.")
 app.add_typer(catalog_app, name="catalog", no_args_is_help=True)
 app.add_typer(keys_app, name="keys", no_args_is_help=True)
+app.add_typer(quarantine_app, name="quarantine", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[
@@ -44,6 +51,11 @@ Host = Annotated[
 Port = Annotated[
     int | None, typer.Option(help="HTTP port, 0 for a free one. [default: IMPACT_PORT, else 8080]")
 ]
+
+Product = Annotated[str | None, typer.Option(help="Only this product's.")]
+Code = Annotated[str | None, typer.Option(help="Only those with this verdict, such as unknown_type.")]
+Since = Annotated[datetime | None, typer.Option(help="Only those received at or after this time, UTC.")]
+Until = Annotated[datetime | None, typer.Option(help="Only those received before this time, UTC.")]
 
 
 def _settings(data: Path | None = None) -> settings.Settings:
@@ -336,3 +348,93 @@ def keys_revoke(
     if not asyncio.run(keys.revoke(_settings(data).required_database_url(), key_id)):
         raise Refused(f"there is no key {key_id} that could be revoked: impact keys list shows them")
     terminal.out().print(f"{key_id} is revoked", markup=False)
+
+
+# --- quarantine -----------------------------------------------------------------------------------------
+
+
+def _filter(
+    product: str | None,
+    code: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    names: list[str] | None = None,
+) -> quarantine.Filter:
+    from impact_cli import quarantine
+
+    return quarantine.Filter(product, code, _micros(since), _micros(until), tuple(names or ()))
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else to_micros(moment.replace(tzinfo=UTC))
+
+
+@quarantine_app.command("list")
+@answered
+def quarantine_list(
+    product: Product = None,
+    code: Code = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many of the latest to show.")] = 20,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the events in quarantine by product and reason, and show the latest."""
+    from impact_cli import quarantine
+
+    found = asyncio.run(quarantine.listed(_settings(data), _filter(product, code, since, until), limit))
+    if as_json:
+        terminal.print_json(found)
+    else:
+        quarantine.show_list(found, terminal.out())
+
+
+@quarantine_app.command("show")
+@answered
+def quarantine_show(
+    name: Annotated[str, typer.Argument(help="As quarantine list shows it.")],
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one event as it is kept (its subject is a pseudonym), and what can be done."""
+    from impact_cli import quarantine
+
+    found = asyncio.run(quarantine.shown(_settings(data), name))
+    if as_json:
+        terminal.print_json(found)
+    else:
+        quarantine.show_entry(found, terminal.out())
+
+
+@quarantine_app.command("replay")
+@answered
+def quarantine_replay(
+    names: Annotated[list[str] | None, typer.Argument(help="As quarantine list shows them.")] = None,
+    product: Product = None,
+    code: Code = None,
+    since: Since = None,
+    until: Until = None,
+    catalog: CatalogPath = None,
+    dry_run: Annotated[bool, typer.Option(help="Only tell what would become of them.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge events again under the present catalog; what can be counted now goes to the event log.
+
+    Identity and receipt time stay. It may be repeated. Exit code 1 if any event was not replayed. With an
+    embedded event log 'impact up' must be stopped first.
+    """
+    from impact_cli import quarantine
+
+    found = _with(_settings(data), catalog=catalog)
+    wanted = _filter(product, code, since, until, names)
+    replayed = asyncio.run(
+        quarantine.replay(found, catalogs.load(found.catalog_path()), wanted, dry_run=dry_run)
+    )
+    if as_json:
+        terminal.print_json(replayed)
+    else:
+        quarantine.show_replay(replayed, terminal.out())
+    if replayed.others:
+        raise typer.Exit(terminal.NO)
