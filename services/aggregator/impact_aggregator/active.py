@@ -42,6 +42,11 @@ def catalogs_hash(catalogs: Mapping[str, Catalog]) -> str:
     return hashlib.sha256("\n".join(dumps).encode()).hexdigest()
 
 
+def counting_hash(metric: Metric) -> str:
+    """Of what decides a metric's numbers: where it differs, the numbers are others."""
+    return hashlib.sha256(metric.model_dump_json(include=_COUNTING).encode()).hexdigest()
+
+
 async def activate(engine: AsyncEngine, catalogs: Mapping[str, Catalog], now: int) -> ActiveCatalog:
     """Makes `catalogs` the active ones, in one transaction; nothing changes if they are already.
 
@@ -117,14 +122,13 @@ def _product_row(catalog: Catalog) -> tuple[object, ...]:
 def _version_row(
     product_name: str, name: str, metric: Metric, before: Mapping[tuple[str, str], tuple[int, str]]
 ) -> dict[str, object]:
-    counting = metric.model_dump_json(include=_COUNTING)
-    counting_hash = hashlib.sha256(counting.encode()).hexdigest()
+    counted_by = counting_hash(metric)
     version, last_hash = before.get((product_name, name), (0, ""))
     return {
         "product": product_name,
         "metric": name,
-        "version": version if counting_hash == last_hash else version + 1,
-        "counting_hash": counting_hash,
+        "version": version if counted_by == last_hash else version + 1,
+        "counting_hash": counted_by,
         "active": True,
         "title": metric.title,
         "unit": metric.unit,
