@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from impact_aggregator.decode import Event, Position
+from impact_aggregator.amendments import CORRECTION, RETRACTION
+from impact_aggregator.decode import Event, decode_record
 from impact_aggregator.rules import Rules
-from impact_eventlog import Partition
+from impact_eventlog import Partition, Record
 from impact_schemas.catalog import Catalog, parse_catalog
-from impact_schemas.identity import Identities, content_digest
+from impact_schemas.identity import Identities
+from impact_schemas.tables import to_datetime
+from impact_schemas.wire import encode_record
 
 HOUR = 3_600_000_000
 NOON = 1_767_268_800_000_000  # 2026-01-01T12:00:00Z
@@ -75,17 +78,23 @@ def rules(catalog: Catalog, versions: dict[tuple[str, str], int]) -> Rules:
     return Rules({"clinic": catalog}, versions)
 
 
-def payload(event_id: str, time: str | None = None, subject: str | None = "p1", **data: Any) -> bytes:
+def payload(
+    event_id: str,
+    data: dict[str, Any],
+    time: int | None = None,
+    subject: str | None = "p1",
+    event_type: str = "clinic.visit.v1",
+) -> bytes:
     """An event as it stands in the log."""
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": event_id,
         "source": "/clinic",
-        "type": "clinic.visit.v1",
+        "type": event_type,
         "data": data,
     }
     if time is not None:
-        event["time"] = time
+        event["time"] = to_datetime(time).isoformat().replace("+00:00", "Z")
     if subject is not None:
         event["subject"] = subject
     return CANONICAL.encode(event)
@@ -100,19 +109,23 @@ def visit(
     **data: Any,
 ) -> Event:
     """A decoded event, received as it happened."""
-    canonical = CANONICAL.encode(data)
-    return Event(
-        position=Position(Partition(EVENTS, 0), 0, 0),
-        product="clinic",
-        identity=identities.of("clinic", "/clinic", event_id),
-        digest=content_digest(event_type, str(time), canonical),
-        type=event_type,
-        time=time,
-        subject=subject,
-        data=data,
-        received_at=time if received_at is None else received_at,
-        raw=payload(event_id, subject=subject),
+    raw = payload(event_id, data, time, subject, event_type)
+    record = Record(
+        Partition(EVENTS, 0), 0, "clinic", time if received_at is None else received_at, encode_record([raw])
     )
+    (event,) = decode_record(record, identities)
+    assert isinstance(event, Event)
+    return event
+
+
+def retraction(event_id: str, of: str, time: int = NOON) -> Event:
+    data: dict[str, Any] = {"source": "/clinic", "id": of, "reason": "sent by mistake"}
+    return visit(event_id, time, None, event_type=RETRACTION, **data)
+
+
+def correction(event_id: str, of: str, time: int = NOON, **data: Any) -> Event:
+    content: dict[str, Any] = {"source": "/clinic", "id": of, "reason": "mistyped", "data": data}
+    return visit(event_id, time, None, event_type=CORRECTION, **content)
 
 
 class Clock:

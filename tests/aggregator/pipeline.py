@@ -8,23 +8,61 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from impact_aggregator.active import ActiveCatalog, activate
-from impact_aggregator.fold import fold
+from impact_aggregator.counting import Counting
+from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
-from impact_aggregator.store import Batch, Claim, Store
+from impact_aggregator.store import Claim, Store
 from impact_aggregator.values import Metrics
 from impact_database import migrate
 from impact_database.engine import connect, read_only
-from impact_eventlog import Partition
-from tests.aggregator.conftest import EVENTS, Clock
+from impact_eventlog import Partition, Record
+from impact_schemas.wire import encode_record
+from tests.aggregator.conftest import EVENTS, QUARANTINE, Clock, identities
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from impact_aggregator.decode import Event
+    from impact_aggregator.store import Batch
     from impact_schemas.catalog import Catalog
+
+
+class ListReader:
+    """Reads records back from a list."""
+
+    def __init__(self, log: list[Record]) -> None:
+        self._log = log
+        self._next: tuple[Partition, int] | None = None
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._next = (partition, offset)
+
+    async def poll(self, timeout_s: float) -> Sequence[Record]:
+        assert timeout_s > 0
+        assert self._next is not None
+        partition, offset = self._next
+        found = [one for one in self._log if one.partition == partition and one.offset >= offset][:3]
+        if found:
+            self._next = (partition, found[-1].offset + 1)
+        return found
+
+    def assignment(self) -> Mapping[Partition, int]:
+        return {}
+
+    async def end_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        raise NotImplementedError
+
+    async def log_id(self, topic: str) -> str:
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Nothing to close."""
 
 
 class Pipeline:
@@ -37,6 +75,7 @@ class Pipeline:
         active: ActiveCatalog,
         clock: Clock,
         holder: str,
+        log: list[Record],
     ) -> None:
         self.engine = engine
         self.catalogs = catalogs
@@ -47,6 +86,8 @@ class Pipeline:
         self.rolling = Rolling(engine, clock, holder)
         self.rolling.use(Metrics(catalogs, active.versions), active.generation)
         self.claims: dict[int, Claim] = {}
+        self.log = log
+        self.counting = Counting(self.store, History(ListReader(log)), identities, QUARANTINE)
 
     async def claim(self, partition: int = 0) -> Claim:
         self.claims[partition] = await self.store.claim(Partition(EVENTS, partition), "log-1")
@@ -63,10 +104,14 @@ class Pipeline:
 
     async def batch(self, events: Sequence[Event], partition: int = 0) -> Batch:
         claim = self.claims[partition]
-        for index, event in enumerate(events):
-            event.position = type(event.position)(claim.partition, claim.next_offset, index)
-        known = await self.store.known_identities(event.identity for event in events)
-        return Batch(claim, claim.next_offset + 1, fold(events, self.rules, known))
+        payload = encode_record(event.raw for event in events)
+        received_at = max((event.received_at for event in events), default=self.clock())
+        record = Record(claim.partition, claim.next_offset, "clinic", received_at, payload)
+        self.log.append(record)
+        (batch,) = await self.counting.batches(
+            {claim.partition: claim}, {claim.partition: [record]}, self.rules
+        )
+        return batch
 
     async def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         async with read_only(self.engine).connect() as connection:
@@ -86,13 +131,15 @@ class Pipeline:
 
 
 @asynccontextmanager
-async def pipeline(url: str, catalog: Catalog, clock: Clock, holder: str = "one") -> AsyncIterator[Pipeline]:
-    """A pipeline on the database at `url`, which is migrated if it has to be."""
+async def pipeline(
+    url: str, catalog: Catalog, clock: Clock, holder: str = "one", log: list[Record] | None = None
+) -> AsyncIterator[Pipeline]:
+    """A pipeline on the database at `url`, which is migrated if it has to be; `log` may be shared."""
     engine = connect(url)
     try:
         await migrate.upgrade(engine)
         catalogs = {catalog.product: catalog}
         active = await activate(engine, catalogs, clock())
-        yield Pipeline(engine, catalogs, active, clock, holder)
+        yield Pipeline(engine, catalogs, active, clock, holder, log if log is not None else [])
     finally:
         await engine.dispose()

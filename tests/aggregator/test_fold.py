@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impact_aggregator.fold import BucketKey, Folded, fold
+from impact_aggregator.fold import BucketKey, Folded, Known, fold
 from impact_aggregator.partial import Partial
 from impact_aggregator.rules import MAX_SEGMENTS, Rules
 from impact_schemas import numbers
@@ -113,7 +114,7 @@ def test_a_copy_is_a_duplicate_and_other_content_is_a_conflict(rules: Rules) -> 
 
 def test_what_was_counted_before_is_not_counted_again(rules: Rules) -> None:
     event = visit("a", minutes=1)
-    folded = fold([event], rules, {event.identity: event.digest})
+    folded = fold([event], rules, {event.identity: Known(event.digest, 0, 0, 0)})
     assert folded.tallies["clinic"].duplicates == 1
     assert not folded.buckets
     assert not folded.identities
@@ -145,7 +146,7 @@ def test_segments_known_from_before_count_towards_the_limit(rules: Rules) -> Non
 
 def test_a_value_out_of_range_is_quarantined_and_the_rest_counts(rules: Rules) -> None:
     events = [visit("a", minutes=10**15), visit("b", minutes=5)]
-    events[1].position = type(events[1].position)(events[1].position.partition, 0, 1)
+    events[1] = replace(events[1], position=replace(events[1].position, index=1))
     folded = fold(events, rules, {})
     assert [(entry.code, entry.event_id) for entry in folded.quarantined] == [("value_out_of_range", "a")]
     assert value(folded, rules, "minutes", "sum") == 5
@@ -194,11 +195,11 @@ def merged(parts: Iterable[Folded]) -> dict[BucketKey, tuple[object, ...]]:
 @given(event_lists(), st.lists(st.integers(0, 25), max_size=4))
 def test_any_split_into_batches_gives_the_same_buckets(events: list[Event], cuts: list[int]) -> None:
     whole = fold(events, fresh_rules(), {})
-    rules, known, parts = fresh_rules(), dict[bytes, int](), []
+    rules, known, parts = fresh_rules(), dict[bytes, Known](), []
     edges = [0, *sorted(cuts), len(events)]
     for start, end in pairwise(edges):
         part = fold(events[start:end], rules, known)
-        known |= {identity: event.digest for identity, event in part.identities.items()}
+        known |= {identity: Known(event.digest, 0, 0, 0) for identity, event in part.identities.items()}
         parts.append(part)
     assert merged(parts) == states(whole)
     counts = [sum(part.tallies["clinic"].counted for part in parts if part.tallies)]

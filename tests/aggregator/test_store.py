@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from impact_aggregator import store as store_module
+from impact_aggregator.fold import Known
 from impact_aggregator.store import Claim, ClaimLost, LogReplaced
 from impact_eventlog import LogHole, Partition
 from impact_schemas.catalog import parse_catalog
@@ -93,7 +94,9 @@ async def test_batches_add_up_with_and_without_the_cache(
 async def test_what_was_counted_is_known_by_its_digest(one: Pipeline) -> None:
     event = visit("a", minutes=1)
     await one.count([event])
-    assert await one.store.known_identities([event.identity, b"x" * 16]) == {event.identity: event.digest}
+    assert await one.store.known_identities([event.identity, b"x" * 16]) == {
+        event.identity: Known(event.digest, 0, 0, 0)
+    }
 
 
 async def test_a_zombie_changes_nothing(one: Pipeline, other: Pipeline) -> None:

@@ -58,6 +58,24 @@ async def upsert(
     await _write(connection, columns, rows, f"ON CONFLICT ({names}) DO UPDATE SET {changes}")
 
 
+async def delete_by_key(connection: AsyncConnection, key: Columns, unwanted: Sequence[Row]) -> None:
+    """Deletes the rows whose `key` columns equal one of `unwanted`."""
+    if not unwanted:
+        return
+    dialect = connection.dialect
+    converted = _to_driver(key, unwanted, dialect)
+    table = key[0].table.description
+    if dialect.name == "postgresql":
+        names = ", ".join(f'"{column.name}"' for column in key)
+        match = " AND ".join(f't."{column.name}" = k."{column.name}"' for column in key)
+        source = f"unnest({_arrays(key, dialect)}) AS k ({names})"
+        arrays = tuple(list(values) for values in zip(*converted, strict=True))
+        await connection.exec_driver_sql(f"DELETE FROM {table} t USING {source} WHERE {match}", arrays)
+    else:
+        match = " AND ".join(f'"{column.name}" = ?' for column in key)
+        await connection.exec_driver_sql(f"DELETE FROM {table} WHERE {match}", converted)
+
+
 async def select_by_key(
     connection: AsyncConnection, columns: Columns, key: Columns, wanted: Sequence[Row]
 ) -> list[Row]:

@@ -68,9 +68,10 @@ def _upgrade(connection: Connection) -> None:
 
 def _remake_views(connection: Connection) -> None:
     present = set(inspect(connection).get_view_names())
-    for view in VIEWS:
+    for view in reversed(VIEWS):  # a view may stand on one before it
         if view.name in present:
             connection.execute(text(f"DROP VIEW {view.name}"))
+    for view in VIEWS:
         for statement in create_statements(view, connection.dialect.name):
             connection.exec_driver_sql(statement)
 

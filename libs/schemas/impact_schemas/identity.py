@@ -6,11 +6,13 @@ and every rebuild computes the same.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import hmac
 
 IDENTITY_BYTES = 16
+PSEUDONYM_CHARACTERS = 22  # 16 bytes as base64 without its padding
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 MIN_MASTER_KEY_BYTES = 16
 _MAX_SOURCES = 10_000
 
@@ -76,8 +78,8 @@ class Pseudonyms:
         inner, outer = keyed[0].copy(), keyed[1].copy()
         inner.update(value.encode())
         outer.update(inner.digest())
-        digest = outer.digest()
-        return base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()
+        text = binascii.b2a_base64(outer.digest()[:16])
+        return text[:PSEUDONYM_CHARACTERS].translate(_URL_SAFE).decode()
 
 
 def content_digest(event_type: str, time: str | None, canonical_data: bytes) -> int:

@@ -301,6 +301,7 @@ event_identity = Table(
     metadata,
     Column("identity", LargeBinary, primary_key=True),
     Column("digest", BigInteger, nullable=False),  # of the content: tells a resend from a conflict
+    # where its first copy stands in the log of events
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("position", Integer, nullable=False),  # index within the record
@@ -316,8 +317,9 @@ amendment = Table(
     Column("kind", String, nullable=False),  # retraction or correction
     Column("time", Instant, nullable=False),  # of several corrections the greatest (time, event_id) holds
     Column("event_id", Text, nullable=False),
-    Column("reason", Text),
-    Column("data", Text),  # a correction's: JSON
+    Column("event", Text, nullable=False),  # the whole amendment as JSON
+    Column("received_at", Instant, nullable=False),
+    Column("topic", String, nullable=False),
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("position", Integer, nullable=False),

@@ -131,12 +131,17 @@ _VALUE = (
     "CASE m.aggregate WHEN 'count' THEN SUM(b.count)"
     f" WHEN 'sum' THEN COALESCE({_SUM}, 0) WHEN 'mean' THEN {_MEAN}"
     f" WHEN 'min' THEN MIN({_number('b.min')}) WHEN 'max' THEN MAX({_number('b.max')})"
-    f" WHEN 'latest' THEN {_LATEST} ELSE COALESCE({_ESTIMATE}, 0) END"
+    f" WHEN 'latest' THEN COALESCE({_ESTIMATE}, {_LATEST}) ELSE COALESCE({_ESTIMATE}, 0) END"
 )
 
 
 def _shown(expression: str) -> str:
     return f"CASE WHEN {_HIDDEN} THEN NULL ELSE {expression} END"
+
+
+def _shown_revision(expression: str) -> str:
+    # revisions of a protected metric would give single people away: its grid of closed blocks has its own
+    return f"CASE WHEN m.min_cell IS NULL THEN {expression} END"
 
 
 METRIC_BUCKETS = View(
@@ -166,6 +171,78 @@ METRIC_BUCKETS = View(
     " b.resolution, b.bucket_start",
 )
 
+_OF_SERIES = (
+    " JOIN series s ON s.series_id = r.series_id"
+    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
+)
+
+ROLLING_HISTORY = View(
+    "rolling_history",
+    "One row a series, window and day: the rolling value as it stood at the end of that day.",
+    _columns(
+        (_PRODUCT[0], "s.product", _PRODUCT[1]),
+        (_METRIC[0], "s.metric", _METRIC[1]),
+        ("version", "s.version", "the metric's version"),
+        ("time_window", "r.time_window", "5m, 1h, 24h, 7d, 28d, 90d, 365d or all"),
+        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        ("at", "r.at", "the midnight (UTC) that ended the day"),
+        ("value", _number("r.value"), "NULL unless status is ok or stale: unknown is never 0"),
+        ("n", "r.n", "events counted in the value"),
+        ("status", "r.status", "suppressed, no_data, stale or ok"),
+    ),
+    f"FROM rolling_day r{_OF_SERIES}",
+)
+
+PERIOD_METRICS = View(
+    "period_metrics",
+    "One row a series and calendar month, quarter or year (UTC) with events of the series.",
+    _columns(
+        (_PRODUCT[0], "s.product", _PRODUCT[1]),
+        (_METRIC[0], "s.metric", _METRIC[1]),
+        ("version", "s.version", "the metric's version"),
+        ("period", "r.period", "month, quarter or year"),
+        ("starts_at", "r.starts_at", "start of the period (UTC)"),
+        ("ends_at", "r.ends_at", "start of the next one (UTC)"),
+        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        ("value", _number("r.value"), "NULL unless status is ok: unknown is never 0"),
+        ("n", "r.n", "events counted in the value (of a ratio: of its denominator)"),
+        ("status", "r.status", "suppressed, no_data or ok"),
+        ("closed", "r.ends_at <= w.as_of", "whether the period is over; late events still correct it"),
+        ("updated_at", "r.changed_at", "when this row last changed (UTC)"),
+    ),
+    f"FROM period_value r{_OF_SERIES} JOIN window_position w ON w.time_window = 'all' WHERE m.active",
+)
+
+_NEXT = "LEAD(r.old_value) OVER (PARTITION BY r.series_id, r.resolution, r.bucket_start ORDER BY r.id)"
+_NOW = (
+    "(SELECT v.value FROM metric_buckets v WHERE v.product = s.product AND v.metric = s.metric"
+    " AND v.version = s.version AND v.segment = s.segment AND v.resolution = r.resolution"
+    " AND v.bucket_start = r.bucket_start)"
+)
+
+METRIC_REVISIONS = View(
+    "metric_revisions",
+    "One row a bucket that changed after its day, and why: what was reported then, and what is known now.",
+    _columns(
+        (_PRODUCT[0], "s.product", _PRODUCT[1]),
+        (_METRIC[0], "s.metric", _METRIC[1]),
+        ("version", "s.version", "the metric's version"),
+        ("resolution", "r.resolution", "1d"),
+        ("bucket_start", "r.bucket_start", "start of the bucket (UTC)"),
+        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        ("reported_at", "r.reported_at", "when the change was counted (UTC)"),
+        ("old_value", _shown_revision(_number("r.old_value")), "the bucket's value before"),
+        (
+            "new_value",
+            _shown_revision(f"COALESCE({_number('r.new_value')}, {_number(_NEXT)}, {_NOW})"),
+            "its value after; for late events that before the next revision, or now",
+        ),
+        ("reason", "r.reason", "retraction, correction, late or rebuild"),
+        ("caused_by", "r.caused_by", "ids of the events that said so; NULL for late ones"),
+    ),
+    f"FROM metric_revision r{_OF_SERIES}",
+)
+
 QUARANTINED_EVENTS = View(
     "quarantined_events",
     "One row an event that could be read but not counted, with its reason. It can be replayed.",
@@ -189,7 +266,11 @@ LEDGER = View(
     "One row a product: every event read from the event log and the quarantine log, and what became of it.",
     _columns(
         (_PRODUCT[0], "product", _PRODUCT[1]),
-        ("received", "CAST(SUM(counted + duplicates + quarantined) AS BIGINT)", "counted + duplicates + quarantined, always"),
+        (
+            "received",
+            "CAST(SUM(counted + duplicates + quarantined) AS BIGINT)",
+            "counted + duplicates + quarantined, always",
+        ),
         ("counted", "CAST(SUM(counted) AS BIGINT)", "events counted, each identity once"),
         ("duplicates", "CAST(SUM(duplicates) AS BIGINT)", "identical copies of counted events"),
         ("quarantined", "CAST(SUM(quarantined) AS BIGINT)", "events in quarantine"),
@@ -228,6 +309,9 @@ VIEWS = (
     METRICS,
     ROLLING_METRICS,
     METRIC_BUCKETS,
+    ROLLING_HISTORY,
+    PERIOD_METRICS,
+    METRIC_REVISIONS,
     QUARANTINED_EVENTS,
     LEDGER,
     LOG_POSITIONS,

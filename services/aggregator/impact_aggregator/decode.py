@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from impact_aggregator.amendments import KINDS
 from impact_schemas.identity import Identities, content_digest
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ class Event:
     product: str
     identity: bytes
     digest: int
+    event_id: str
     type: str
     time: int  # microseconds since 1970: the event's own time, else its receipt
     subject: str | None
     data: Any
     received_at: int
     raw: bytes
+    target: bytes | None = None  # of a retraction or correction: the identity of the event it speaks of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,12 @@ class Quarantined:
     payload: str
 
 
+class _NamedEvent(msgspec.Struct):
+    source: str
+    id: str
+
+
+_named_event = msgspec.json.Decoder(_NamedEvent)
 _raw_events = msgspec.json.Decoder(list[msgspec.Raw])
 _envelope = msgspec.json.Decoder(Envelope)
 _data = msgspec.json.Decoder(float_hook=Decimal)
@@ -110,17 +119,23 @@ def decode_record(record: Record, identities: Identities) -> Iterator[Event | Qu
 def _decode_event(record: Record, index: int, raw: bytes, identities: Identities) -> Event:
     envelope = _envelope.decode(raw)
     product = record.product
+    target = None
+    if envelope.type in KINDS:
+        named = _named_event.decode(envelope.data)
+        target = identities.of(product, named.source, named.id)
     return Event(
         position=Position(record.partition, record.offset, index),
         product=product,
         identity=identities.of(product, envelope.source, envelope.id),
         digest=content_digest(envelope.type, envelope.time, bytes(envelope.data)),
+        event_id=envelope.id,
         type=envelope.type,
         time=record.received_at if envelope.time is None else parse_time(envelope.time),
         subject=envelope.subject,
         data=_data.decode(envelope.data),
         received_at=record.received_at,
         raw=raw,
+        target=target,
     )
 
 

@@ -63,7 +63,8 @@ class PipelineMetrics:
         )
         self.errors = Counter(
             "impact_aggregator_errors",
-            "Batches dropped and read again, by cause: database, log, claim_lost or catalog_superseded.",
+            "Batches dropped and read again, by cause: database, log, claim_lost, or a catalog that is not the"
+            " active one (catalog_superseded) or not yet here (catalog_behind).",
             ["cause"],
             registry=registry,
         )

@@ -13,19 +13,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from impact_aggregator.amendments import amendment_of, settle
 from impact_aggregator.decode import Event, Quarantined, quarantined
 from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.rules import TooManySegments
-from impact_aggregator.sketches import hash64
+from impact_aggregator.sketches import Places, hash64
 from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor, kept_resolution
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from decimal import Decimal
 
+    from impact_aggregator.amendments import Amendment
     from impact_aggregator.decode import Position
     from impact_aggregator.rules import Parts, Rule, Rules, Split, TypeRules
 
@@ -59,6 +62,8 @@ class Folded:
     buckets: dict[BucketKey, Partial] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)  # by product
+    amendments: dict[bytes, list[Amendment]] = field(default_factory=dict)  # those that are new, by target
+    unfit: list[Amendment] = field(default_factory=list)  # those that were counted once and do not fit
 
     def tally(self, product: str) -> Tally:
         """The product's tally, made on first use."""
@@ -72,15 +77,42 @@ class Folded:
         entry = quarantined(event.position, event.product, event.raw, event.received_at, code, detail)
         self.put_aside(entry)
 
+    def refuse_amendment(self, amendment: Amendment, code: str, detail: str) -> None:
+        """Moves an amendment that was counted on its arrival to quarantine."""
+        self.tally(amendment.product).counted -= 1
+        self.unfit.append(amendment)
+        raw = amendment.event.encode()
+        self.put_aside(
+            quarantined(amendment.position, amendment.product, raw, amendment.received_at, code, detail)
+        )
+
     def put_aside(self, entry: Quarantined) -> None:
         """Takes up what is in quarantine already."""
         self.quarantined.append(entry)
         self.tally(entry.product).quarantined += 1
 
 
-def fold(events: Iterable[Event | Quarantined], rules: Rules, known: Mapping[bytes, int]) -> Folded:
-    """Folds events in log order; `known` has the content digests of identities counted before."""
-    return _Fold(rules, known).run(list(events))
+class Known(NamedTuple):
+    """An identity that was counted before: the digest of its content, and where its first copy stands."""
+
+    digest: int
+    partition: int
+    offset: int
+    position: int  # within the record
+
+
+def fold(
+    events: Iterable[Event | Quarantined],
+    rules: Rules,
+    known: Mapping[bytes, Known],
+    amendments: Mapping[bytes, Collection[Amendment]] = MappingProxyType({}),
+) -> Folded:
+    """Folds events in log order.
+
+    `known` has those of their identities that were counted before, `amendments` what has been said of
+    them before, by target.
+    """
+    return _Fold(rules, known, amendments).run(list(events))
 
 
 class _Group(NamedTuple):
@@ -98,9 +130,12 @@ _OUT_OF_RANGE = "value_out_of_range"
 
 
 class _Fold:
-    def __init__(self, rules: Rules, known: Mapping[bytes, int]) -> None:
+    def __init__(
+        self, rules: Rules, known: Mapping[bytes, Known], amendments: Mapping[bytes, Collection[Amendment]]
+    ) -> None:
         self._rules = rules
         self._known = known
+        self._amendments = amendments
         self._out_of_range: dict[Position, str] = {}
 
     def run(self, events: list[Event | Quarantined]) -> Folded:
@@ -112,10 +147,8 @@ class _Fold:
     def _run(self, events: list[Event | Quarantined]) -> Folded:
         folded = Folded()
         groups: dict[tuple[object, ...], _Group] = {}
-        for event in events:
-            if isinstance(event, Quarantined):
-                folded.put_aside(event)
-            elif self._is_new(folded, event):
+        for event in self._sort_out(folded, events):
+            if self._is_new(folded, event):
                 self._group(folded, groups, event)
         buckets: dict[BucketKey, Partial] = {}
         for group in groups.values():
@@ -123,14 +156,29 @@ class _Fold:
         _roll_up(folded, buckets)
         return folded
 
+    def _sort_out(self, folded: Folded, events: list[Event | Quarantined]) -> list[Event]:
+        """Notes the amendments: they decide what counts of events before and after them. Gives the rest."""
+        rest = []
+        for event in events:
+            if isinstance(event, Quarantined):
+                folded.put_aside(event)
+            elif event.target is None:
+                rest.append(event)
+            elif self._is_new(folded, event):
+                self._accept(folded, event)
+                folded.amendments.setdefault(event.target, []).append(amendment_of(event))
+        return rest
+
+    @staticmethod
+    def _accept(folded: Folded, event: Event) -> None:
+        folded.identities[event.identity] = event
+        folded.tally(event.product).counted += 1
+
     def _is_new(self, folded: Folded, event: Event) -> bool:
-        digest = self._known.get(event.identity)
-        if digest is None:
-            first = folded.identities.get(event.identity)
-            if first is None:
-                return True
-            digest = first.digest
-        if digest == event.digest:
+        before = self._known.get(event.identity) or folded.identities.get(event.identity)
+        if before is None:
+            return True
+        if before.digest == event.digest:
             folded.tally(event.product).duplicates += 1
         else:
             detail = (
@@ -140,14 +188,29 @@ class _Fold:
         return False
 
     def _group(self, folded: Folded, groups: dict[tuple[object, ...], _Group], event: Event) -> None:
-        fed = self._rules.of(event.product, event.type)
-        if fed is None:
+        if self._rules.of(event.product, event.type) is None:
             detail = f"the catalog of {event.product!r} has no event type {event.type!r}: add it, then replay"
             folded.refuse(event, "unknown_type", detail)
             return
+        amendments = [*self._amendments.get(event.identity, ()), *folded.amendments.get(event.identity, ())]
+        counts: Event | None = event
+        if amendments:
+            settled = settle(event, amendments, self._rules)
+            for amendment, code, detail in settled.unfit:
+                folded.refuse_amendment(amendment, code, detail)
+            counts = settled.event
+        if counts is not None and not self._add_to_group(folded, groups, counts):
+            return
+        self._accept(folded, event)
+
+    def _add_to_group(self, folded: Folded, groups: dict[tuple[object, ...], _Group], event: Event) -> bool:
+        """False if the event cannot be counted and is in quarantine instead."""
         if event.position in self._out_of_range:
             folded.refuse(event, _OUT_OF_RANGE, self._out_of_range[event.position])
-            return
+            return False
+        fed = self._rules.of(event.product, event.type)
+        if fed is None:  # sorted out before
+            return False
         data = event.data
         parts = tuple([axis.part(data) for axis in fed.axes])
         resolution = kept_resolution(fed.finest, event.received_at - event.time)
@@ -161,10 +224,9 @@ class _Fold:
                 _meet(group, event)
             except TooManySegments as error:
                 folded.refuse(event, "too_many_segments", str(error))
-                return
+                return False
         group.events.append(event)
-        folded.identities[event.identity] = event
-        folded.tally(event.product).counted += 1
+        return True
 
     def _count(self, buckets: dict[BucketKey, Partial], group: _Group) -> None:
         """Works out each metric for a group, and adds it to the total and to the group's segments."""
@@ -194,12 +256,10 @@ class _Fold:
         elif rule.aggregate == "unique":
             partial.add_distinct([_hash64(value) for value, _ in pairs])
         else:
-            self._add_numbers(partial, rule.aggregate, pairs)
+            self._add_numbers(partial, rule, pairs)
         return partial
 
-    def _add_numbers(
-        self, partial: Partial, aggregate: str, pairs: list[tuple[int | Decimal, Event]]
-    ) -> None:
+    def _add_numbers(self, partial: Partial, rule: Rule, pairs: list[tuple[int | Decimal, Event]]) -> None:
         nanos = []
         for value, event in pairs:
             try:
@@ -208,11 +268,16 @@ class _Fold:
                 self._out_of_range[event.position] = str(error)
                 nanos.append(0)
         partial.add_numbers(nanos)
-        if aggregate == "latest":
-            partial.latest = max(
+        if rule.aggregate == "latest":
+            latest = [
                 (event.time, event.identity, value) for value, (_, event) in zip(nanos, pairs, strict=True)
-            )
-        elif aggregate in QUANTILES:
+            ]
+            partial.latest = max(latest)
+            if rule.has_places:
+                partial.sketch = Places(
+                    (rule.place(event) or "", one) for one, (_, event) in zip(latest, pairs, strict=True)
+                )
+        elif rule.aggregate in QUANTILES:
             partial.add_quantiles(nanos)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from impact_aggregator.sketches import Distinct, Quantiles
+from impact_aggregator.sketches import Distinct, Latest, Places, Quantiles, Sketch
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 
 QUANTILES: dict[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
-Latest = tuple[int, bytes, int]  # time, identity (of equal times the greater), value in nanos
-
 
 class Partial:
     """Counts, exact sums in nanos, extremes, the latest value, and a sketch where the aggregate needs one."""
 
-    __slots__ = ("count", "last_time", "latest", "max", "min", "seen", "sketch", "sum")
+    __slots__ = ("count", "last_time", "latest", "max", "min", "seen", "sketch", "sum", "updated_at")
 
     def __init__(self) -> None:
         self.seen = 0  # events of the metric's types, matching or not; kept for the total only
@@ -32,7 +30,8 @@ class Partial:
         self.min: int | None = None
         self.max: int | None = None
         self.latest: Latest | None = None
-        self.sketch: Distinct | Quantiles | None = None
+        self.sketch: Sketch | None = None
+        self.updated_at: int | None = None  # when the database last took it, where it did
 
     def see(self, time: int) -> None:
         """Notes an event of the metric's types, whether or not it belongs to the metric."""
@@ -89,10 +88,17 @@ class Partial:
         if aggregate == "max":
             return self.max
         if aggregate == "latest":
+            if isinstance(self.sketch, Places):
+                return self.sketch.total()
             return None if self.latest is None else self.latest[2]
         if isinstance(self.sketch, Quantiles):
             return self.sketch.quantile(QUANTILES[aggregate])
         raise ValueError(f"no such aggregate: {aggregate}")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is as if no event had ever come."""
+        return not self.seen and not self.count
 
     def weight(self) -> int:
         """About how many bytes it takes in memory."""

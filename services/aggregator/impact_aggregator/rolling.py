@@ -10,15 +10,28 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, func, insert, literal, or_, select
 from sqlalchemy.exc import DBAPIError
 
+from impact_aggregator.bucket_rows import partial_of
 from impact_aggregator.leadership import hold_lease
 from impact_aggregator.partial import Partial
 from impact_aggregator.rules import TOTAL, Series
-from impact_aggregator.store import partial_of
-from impact_aggregator.values import Input, Metrics, Reading, reading_of
-from impact_aggregator.windows import ALL_TIME, HOUR, KEPT, RESOLUTIONS, WINDOWS, floor, window_start
+from impact_aggregator.values import Input, Metrics, Name, Reading, reading_of
+from impact_aggregator.windows import (
+    ALL_TIME,
+    DAY,
+    HOUR,
+    KEPT,
+    RESOLUTIONS,
+    WINDOWS,
+    Period,
+    Span,
+    floor,
+    periods_of,
+    window_span,
+    window_start,
+)
 from impact_database import bulk
 from impact_schemas.tables import (
     bucket,
@@ -26,6 +39,8 @@ from impact_schemas.tables import (
     changed_series,
     changed_sketch,
     merged_estimate,
+    period_value,
+    rolling_day,
     rolling_value,
     series,
     window_position,
@@ -41,7 +56,10 @@ MAX_CHANGES = 50_000  # rows of a tick; what is beyond waits for the next
 _CHUNK = 1_000  # series in one query
 _SERIALIZATION_FAILURE = "40001"
 
-Inputs = dict[tuple[int, str], Partial]  # (series id, window) -> what its buckets hold together
+Segments = dict[Name, set[str]]
+Inputs = dict[tuple[int, str], Partial]  # (series id, name of a span) -> what its buckets hold together
+
+_EMPTY = Partial()
 
 
 class Point(NamedTuple):
@@ -52,8 +70,15 @@ class Point(NamedTuple):
     reading: Reading
 
 
+class _Changes(NamedTuple):
+    """What the fold wrote down: rows to delete when it is done, and the days that changed of each series."""
+
+    ids: list[int]
+    days: dict[int, set[int]]
+
+
 class Rolling:
-    """Keeps `rolling_value` right, as long as this process holds the lease."""
+    """Keeps `rolling_value` and `period_value` right, as long as this process holds the lease."""
 
     def __init__(self, engine: AsyncEngine, clock: Callable[[], int], holder: str) -> None:
         if engine.dialect.name == "postgresql":
@@ -64,7 +89,7 @@ class Rolling:
         self._holder = holder
         self._metrics = Metrics({}, {})
         self._generation = -1
-        self._offered: tuple[Metrics, int] | None = None  # a tick under way ends with what it began with
+        self._offered: tuple[Metrics, int] | None = None  # taken up between ticks, never within one
         self._forget()
 
     @property
@@ -75,7 +100,6 @@ class Rolling:
     def use(self, metrics: Metrics, generation: int) -> None:
         """Takes up the metrics of a catalog's generation; the next tick computes everything anew."""
         self._offered = (metrics, generation)
-        self._points.clear()
 
     async def tick(self) -> bool:
         """Brings the rolling metrics up to date.
@@ -96,15 +120,19 @@ class Rolling:
         if points is None:
             self._forget()
             return False
-        if self._offered is None:
-            self._points.update({(point.series.series_id, point.window): point for point in points})
+        for point in points:
+            place = (point.series.series_id, point.window)
+            if point.reading.status == _GONE:
+                self._points.pop(place, None)
+            else:
+                self._points[place] = point
         return True
 
     def _forget(self) -> None:
         self._last_tick: int | None = None
         self._series: dict[int, Series] = {}
-        self._states: dict[tuple[str, str], tuple[tuple[bool, ...], tuple[bool, ...]]] = {}
-        self._last_times: dict[tuple[str, str], int | None] = {}
+        self._states: dict[Name, tuple[tuple[bool, ...], tuple[bool, ...]]] = {}
+        self._last_times: dict[Name, int | None] = {}
         self._points: dict[tuple[int, str], Point] = {}
 
     async def _tick(self, connection: AsyncConnection) -> list[Point] | None:
@@ -112,17 +140,21 @@ class Rolling:
         if active != self._generation or not await hold_lease(connection, self._holder):
             return None
         now = self._clock()
-        change_ids, touched = await _changes(connection)
-        touched |= await self._sliding(connection, now)
+        await self._keep_day(connection, now)
+        changes = await _read_changes(connection)
+        touched = set(changes.days) | await self._sliding(connection, now)
         await self._learn(connection, touched)
         points = await self._recompute(connection, touched, now)
         await _write_points(connection, points, now)
+        await self._write_periods(connection, changes.days, now)
         await self._write_positions(connection, now)
-        await _delete_by_id(connection, changed_series, change_ids)
+        await _delete_by_id(connection, changed_series, changes.ids)
         await self._merge_sketches(connection)
         await self._expire(connection, now)
         self._last_tick = now
         return points
+
+    # --- what has to be computed anew -----------------------------------------------------------------
 
     async def _sliding(self, connection: AsyncConnection, now: int) -> set[int]:
         """Series with a bucket that has left a window, or come into one, since the last tick."""
@@ -149,15 +181,22 @@ class Rolling:
         for row in await bulk.select_by_key(connection, tuple(series.c), (series.c.series_id,), wanted):
             self._series[row[0]] = Series(*row[1:])
 
+    def _counted(self, ids: Iterable[int]) -> Iterator[tuple[int, Series]]:
+        """Those of the series into which events are folded now."""
+        for series_id in ids:
+            one = self._series.get(series_id)
+            if one is not None and self._metrics.is_counted(one):
+                yield series_id, one
+
+    # --- rolling windows ------------------------------------------------------------------------------
+
     async def _recompute(self, connection: AsyncConnection, touched: set[int], now: int) -> list[Point]:
-        active = [self._series[series_id] for series_id in touched if series_id in self._series]
-        segments: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for one in active:
-            if self._metrics.is_counted(one):
-                segments[one.product, one.metric].add(one.segment)
+        segments: Segments = defaultdict(set)
+        for _, one in self._counted(touched):
+            segments[one.product, one.metric].add(one.segment)
         for name in self._fallen_silent(now):
             segments[name].add(TOTAL)
-        totals = await self._inputs(connection, {name: {TOTAL} for name in segments}, now)
+        totals = await self._windows(connection, {name: {TOTAL} for name in segments}, now)
         for name in list(segments):
             if self._state_changed(name, totals, now):
                 segments[name] |= await self._all_segments(connection, name)
@@ -165,33 +204,49 @@ class Rolling:
         for name, wanted in ratios.items():
             for part in self._metrics.parts_of(name):
                 segments[part] |= wanted | {TOTAL}
-        inputs = await self._inputs(connection, segments, now)
+        inputs = await self._windows(connection, segments, now)
         inputs |= {place: partial for place, partial in totals.items() if place not in inputs}
         return list(self._points_of({**segments, **ratios}, inputs, now))
 
-    def _points_of(
-        self, segments: dict[tuple[str, str], set[str]], inputs: Inputs, now: int
-    ) -> Iterator[Point]:
+    async def _windows(self, connection: AsyncConnection, segments: Segments, now: int) -> Inputs:
+        """What the buckets of each series hold together, for every window that its metric needs."""
+        wanted: dict[tuple[Span, ...], list[int]] = defaultdict(list)
+        for name, texts in segments.items():
+            spans = tuple(window_span(window, now) for window in self._metrics.needed(name))
+            wanted[spans] += [self._metrics.series(name, segment).series_id for segment in texts]
+        return await _inputs(connection, wanted)
+
+    def _points_of(self, segments: Segments, inputs: Inputs, now: int) -> Iterator[Point]:
         for name, wanted in segments.items():
-            metric = self._metrics.definition(name)
-            aggregates = self._metrics.aggregates(name)
-            totals = self._metrics.series_of_parts(name, TOTAL)
             stale = self._metrics.is_stale(name, self._last_times, now)
             for segment in wanted:
-                parts = self._metrics.series_of_parts(name, segment)
                 own = self._metrics.series(name, segment)
-                for window in metric.windows:
-                    values = tuple(inputs.get((part, window), _EMPTY) for part in parts)
-                    whole = tuple(inputs.get((total, window), _EMPTY) for total in totals)
-                    yield Point(own, window, reading_of(metric, aggregates, Input(values, whole, stale)))
+                is_gone = segment != TOTAL and not any(
+                    (part, ALL_TIME) in inputs for part in self._metrics.series_of_parts(name, segment)
+                )
+                for window in self._metrics.definition(name).windows:
+                    reading = (
+                        Reading(None, None, _GONE)
+                        if is_gone
+                        else self._reading(name, segment, window, inputs, stale=stale)
+                    )
+                    yield Point(own, window, reading)
 
-    def _fallen_silent(self, now: int) -> Iterator[tuple[str, str]]:
+    def _reading(self, name: Name, segment: str, span: str, inputs: Inputs, *, stale: bool) -> Reading:
+        parts, totals = (
+            tuple(inputs.get((part, span), _EMPTY) for part in self._metrics.series_of_parts(name, text))
+            for text in (segment, TOTAL)
+        )
+        metric = self._metrics.definition(name)
+        return reading_of(metric, self._metrics.aggregates(name), Input(parts, totals, stale))
+
+    def _fallen_silent(self, now: int) -> Iterator[Name]:
         """Metrics that were fresh at the last tick and are stale now, with no event that would say so."""
         for name, last_time in self._last_times.items():
             if self._states[name][0] != self._metrics.staleness(name, last_time, now):
                 yield name
 
-    def _state_changed(self, name: tuple[str, str], totals: Inputs, now: int) -> bool:
+    def _state_changed(self, name: Name, totals: Inputs, now: int) -> bool:
         """Whether a metric's total went silent or came back: that changes all of its segments."""
         total = self._metrics.series(name, TOTAL).series_id
         last_time = totals.get((total, ALL_TIME), _EMPTY).last_time
@@ -202,7 +257,7 @@ class Rolling:
         self._last_times[name] = last_time
         return before != state
 
-    async def _all_segments(self, connection: AsyncConnection, name: tuple[str, str]) -> set[str]:
+    async def _all_segments(self, connection: AsyncConnection, name: Name) -> set[str]:
         table = series.c
         version = self._metrics.series(name, TOTAL).version
         rows = await connection.execute(
@@ -212,23 +267,73 @@ class Rolling:
         )
         return {row.segment for row in rows}
 
-    async def _inputs(
-        self, connection: AsyncConnection, segments: dict[tuple[str, str], set[str]], now: int
-    ) -> Inputs:
-        """What the buckets of each series hold together, for every window that its metric needs."""
-        by_windows: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for name, wanted in segments.items():
-            needed = self._metrics.needed(name)
-            by_windows[needed] += [self._metrics.series(name, segment).series_id for segment in wanted]
-        inputs: Inputs = defaultdict(Partial)
-        for windows, ids in by_windows.items():
-            for start in range(0, len(ids), _CHUNK):
-                await _add_inputs(connection, inputs, ids[start : start + _CHUNK], windows, now)
-        return inputs
-
     async def _write_positions(self, connection: AsyncConnection, now: int) -> None:
         rows = [(name, window_start(name, now), now) for name in (*WINDOWS, ALL_TIME)]
         await bulk.upsert(connection, tuple(window_position.c), rows)
+
+    # --- calendar periods -----------------------------------------------------------------------------
+
+    async def _write_periods(self, connection: AsyncConnection, days: dict[int, set[int]], now: int) -> None:
+        """The months, quarters and years that contain a day that changed."""
+        changed: dict[Period, Segments] = defaultdict(lambda: defaultdict(set))
+        for series_id, one in self._counted(days):
+            for day in days[series_id]:
+                for period in periods_of(day):
+                    changed[period][one.product, one.metric].add(one.segment)
+        wanted: dict[tuple[Span, ...], list[int]] = defaultdict(list)
+        for period, segments in changed.items():
+            ratios = self._metrics.ratios_of(segments)
+            for name, texts in [*segments.items(), *ratios.items()]:
+                for segment in texts | {TOTAL}:
+                    wanted[(period.span,)] += self._metrics.series_of_parts(name, segment)
+            segments |= ratios
+        inputs = await _inputs(connection, {spans: list(set(ids)) for spans, ids in wanted.items()})
+        rows: list[tuple[object, ...]] = []
+        gone: list[tuple[object, ...]] = []
+        for period, segments in changed.items():
+            for name, texts in segments.items():
+                for segment in texts:
+                    key = (self._metrics.series(name, segment).series_id, period.kind, period.starts_at)
+                    parts = self._metrics.series_of_parts(name, segment)
+                    if segment != TOTAL and not any((part, period.span.name) in inputs for part in parts):
+                        gone.append(key)
+                        continue
+                    reading = self._reading(name, segment, period.span.name, inputs, stale=False)
+                    rows.append((*key, period.ends_at, reading.value, reading.n, reading.status, now))
+        await self._enter_ratios(connection, changed)
+        await bulk.upsert(connection, tuple(period_value.c), rows)
+        await bulk.delete_by_key(connection, tuple(period_value.primary_key), gone)
+
+    async def _enter_ratios(self, connection: AsyncConnection, changed: dict[Period, Segments]) -> None:
+        """A ratio's segments become series when they first show in a period."""
+        known = {
+            self._metrics.series(name, segment)
+            for segments in changed.values()
+            for name, texts in segments.items()
+            if len(self._metrics.parts_of(name)) > 1
+            for segment in texts
+        }
+        await bulk.insert_missing(
+            connection, tuple(series.c), [(one.series_id, *one) for one in sorted(known)]
+        )
+
+    # --- once a day, once an hour ---------------------------------------------------------------------
+
+    async def _keep_day(self, connection: AsyncConnection, now: int) -> None:
+        """At the first tick of a day: keeps the values as they stood at the end of the last one."""
+        last = self._last_tick
+        if last is None:
+            last = await connection.scalar(select(func.max(window_position.c.as_of)))
+        if last is None or floor(last, DAY) == floor(now, DAY):
+            return
+        columns = ["series_id", "time_window", "at", "value", "n", "status"]
+        midnight = literal(floor(last, DAY) + DAY, rolling_day.c.at.type)
+        table = rolling_value.c
+        shown = select(table.series_id, table.time_window, midnight, table.value, table.n, table.status)
+        await connection.execute(
+            delete(rolling_day).where(rolling_day.c.at == floor(last, DAY) + DAY)
+        )  # a clock that was set back must not stop the tick
+        await connection.execute(insert(rolling_day).from_select(columns, shown))
 
     async def _merge_sketches(self, connection: AsyncConnection) -> None:
         """Estimates of one bucket over all shards; where there is one shard its own estimate holds."""
@@ -237,20 +342,17 @@ class Rolling:
         places = {(row.series_id, row.resolution, row.bucket_start) for row in rows}
         await self._learn(connection, {place[0] for place in places})
         columns = (bucket.c.series_id, bucket.c.resolution, bucket.c.bucket_start)
-        merged: dict[tuple[int, str, int], list[Partial]] = defaultdict(list)
+        shards: dict[tuple[int, str, int], list[Partial]] = defaultdict(list)
         for row in await bulk.select_by_key(connection, tuple(bucket.c), columns, sorted(places)):
             key, _, partial = partial_of(row)
-            merged[key].append(partial)
+            shards[key].append(partial)
         estimates = []
-        for place, partials in merged.items():
+        for place, partials in shards.items():
             one = self._series.get(place[0])
             if len(partials) == 1 or one is None or not self._metrics.is_counted(one):
                 continue
-            total = Partial()
-            for partial in partials:
-                total.merge(partial)
             aggregate = self._metrics.definition((one.product, one.metric)).aggregate
-            estimates.append((*place, total.value(aggregate or "") or 0))
+            estimates.append((*place, _merged(partials).value(aggregate or "") or 0))
         await bulk.upsert(connection, tuple(merged_estimate.c), estimates)
         await _delete_by_id(connection, changed_sketch, [row.id for row in rows])
 
@@ -266,71 +368,70 @@ class Rolling:
                 )
 
 
-_EMPTY = Partial()
+_GONE = "gone"  # of a segment all of whose events were taken back: it is not there, as if never sent
 
 
-async def _changes(connection: AsyncConnection) -> tuple[list[int], set[int]]:
+async def _read_changes(connection: AsyncConnection) -> _Changes:
     table = changed_series.c
     rows = (await connection.execute(select(changed_series).order_by(table.id).limit(MAX_CHANGES))).all()
-    return [row.id for row in rows], {row.series_id for row in rows}
+    days: dict[int, set[int]] = defaultdict(set)
+    for row in rows:
+        days[row.series_id] |= set() if row.day is None else {row.day}
+    return _Changes([row.id for row in rows], days)
 
 
 async def _delete_by_id(connection: AsyncConnection, table: Table, ids: list[int]) -> None:
     # exactly those that were read: one with a smaller id may become visible later
-    for start in range(0, len(ids), _CHUNK):
-        await connection.execute(delete(table).where(table.c.id.in_(ids[start : start + _CHUNK])))
+    await bulk.delete_by_key(connection, (table.c.id,), [(one,) for one in ids])
 
 
-async def _add_inputs(
-    connection: AsyncConnection, inputs: Inputs, ids: list[int], windows: tuple[str, ...], now: int
-) -> None:
-    for resolution in ("1m", "1h", "1d", ALL_TIME):
-        spans = [
-            (name, *_span(name, now))
-            for name in windows
-            if (WINDOWS[name].resolution if name in WINDOWS else ALL_TIME) == resolution
-        ]
-        if not spans:
-            continue
-        first, last = min(span[1] for span in spans), max(span[2] for span in spans)
-        rows = await connection.execute(
-            select(bucket).where(
-                bucket.c.series_id.in_(ids),
-                bucket.c.resolution == resolution,
-                bucket.c.bucket_start >= first,
-                bucket.c.bucket_start <= last,
-            )
+def _merged(partials: Iterable[Partial]) -> Partial:
+    total = Partial()
+    for partial in partials:
+        total.merge(partial)
+    return total
+
+
+async def _inputs(connection: AsyncConnection, wanted: dict[tuple[Span, ...], list[int]]) -> Inputs:
+    """For each series the merged buckets of each of its spans; what holds nothing is left out."""
+    inputs: Inputs = {}
+    for spans, ids in wanted.items():
+        for resolution in {span.resolution for span in spans}:
+            of_resolution = [span for span in spans if span.resolution == resolution]
+            for start in range(0, len(ids), _CHUNK):
+                await _add_inputs(connection, inputs, ids[start : start + _CHUNK], of_resolution)
+    return inputs
+
+
+async def _add_inputs(connection: AsyncConnection, inputs: Inputs, ids: list[int], spans: list[Span]) -> None:
+    rows = await connection.execute(
+        select(bucket).where(
+            bucket.c.series_id.in_(ids),
+            bucket.c.resolution == spans[0].resolution,
+            bucket.c.bucket_start >= min(span.first for span in spans),
+            bucket.c.bucket_start <= max(span.last for span in spans),
         )
-        for row in rows:
-            key, _, partial = partial_of(tuple(row))
-            for name, start, end in spans:
-                if start <= key.start <= end:
-                    inputs[key.series_id, name].merge(partial)
-
-
-def _span(name: str, now: int) -> tuple[int, int]:
-    """First and last bucket of a window."""
-    if name == ALL_TIME:
-        return 0, 0
-    return WINDOWS[name].first_bucket(now), WINDOWS[name].last_bucket(now)
+    )
+    for row in rows:
+        key, _, partial = partial_of(tuple(row))
+        for span in spans:
+            if span.first <= key.start <= span.last:
+                place = (key.series_id, span.name)
+                found = inputs.get(place)
+                if found is None:
+                    found = inputs[place] = Partial()
+                found.merge(partial)
 
 
 async def _write_points(connection: AsyncConnection, points: list[Point], now: int) -> None:
-    known = {point.series for point in points}
+    there = [point for point in points if point.reading.status != _GONE]
+    known = {point.series for point in there}
     rows = [(one.series_id, *one) for one in sorted(known)]
     await bulk.insert_missing(connection, tuple(series.c), rows)
     await bulk.upsert(
         connection,
         tuple(rolling_value.c),
-        [
-            (
-                point.series.series_id,
-                point.window,
-                point.reading.value,
-                point.reading.n,
-                point.reading.status,
-                now,
-            )
-            for point in points
-        ],
+        [(point.series.series_id, point.window, *point.reading, now) for point in there],
     )
+    gone = [(point.series.series_id, point.window) for point in points if point.reading.status == _GONE]
+    await bulk.delete_by_key(connection, tuple(rolling_value.primary_key), gone)

@@ -9,6 +9,7 @@ import hashlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jsonschema_rs
 import msgspec
 
 from impact_aggregator.windows import RESOLUTIONS, finest_resolution
@@ -177,6 +178,7 @@ class Rule:
         self.finest = finest_resolution(definition.windows)
         self._book = book
         self._read = _reader(definition.of) if definition.of and definition.of != "subject" else None
+        self._read_place = _reader(definition.per) if definition.per else None
         self._tests = tuple(_test_of(path, test) for path, test in definition.where.items())
         self.total = self.enter(TOTAL)
 
@@ -202,7 +204,18 @@ class Rule:
         value = event.subject if self._read is None else self._read(data)
         if self.aggregate == "unique":
             return value if isinstance(value, str) else self._text(value)
-        return value if _is_number(value) else None
+        if not _is_number(value) or (self._read_place is not None and self.place(event) is None):
+            return None
+        return value
+
+    @property
+    def has_places(self) -> bool:
+        """Whether it is the sum over places of each place's latest value."""
+        return self._read_place is not None
+
+    def place(self, event: Event) -> str | None:
+        """Of `latest` with `per`: the place whose latest value this is."""
+        return None if self._read_place is None else self._text(self._read_place(event.data))
 
     @staticmethod
     def _text(value: Any) -> str | None:
@@ -212,7 +225,8 @@ class Rule:
 class TypeRules:
     """All that one event type feeds."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.validator = jsonschema_rs.validator_for(dict(schema))
         self.axes: list[Axis] = []
         self.rules: list[tuple[Rule, tuple[Split, ...]]] = []
         self.finest = "1d"  # the finest buckets that any of the metrics keeps
@@ -242,7 +256,8 @@ class Rules:
         self._by_type: dict[tuple[str, str], TypeRules] = {}
         self._rules: dict[tuple[str, str], Rule] = {}
         for product, catalog in catalogs.items():
-            self._by_type |= {(product, event_type): TypeRules() for event_type in catalog.events}
+            for event_type, definition in catalog.events.items():
+                self._by_type[product, event_type] = TypeRules(definition.data)
             for name, metric in catalog.metrics.items():
                 if metric.ratio is None:
                     self._compile(Rule(product, name, versions[product, name], metric, self.book), metric)
@@ -250,6 +265,17 @@ class Rules:
     def of(self, product: str, event_type: str) -> TypeRules | None:
         """What an event of this type feeds; None if the product does not know the type."""
         return self._by_type.get((product, event_type))
+
+    def fault_in(self, product: str, event_type: str, data: bytes) -> str | None:
+        """What is wrong with data for an event of this type, in words; None if nothing is."""
+        fed = self.of(product, event_type)
+        if fed is None:
+            return f"the catalog of {product!r} has no event type {event_type!r}"
+        fault = next(fed.validator.iter_errors(msgspec.json.decode(data)), None)
+        if fault is None:
+            return None
+        place = "/".join(str(key) for key in ("", "data", *fault.instance_path))
+        return f"{place}: {fault.message}"
 
     def aggregate_of(self, series_id: int) -> str:
         """The aggregate of a series in the book."""

@@ -14,12 +14,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from impact_aggregator.active import ActiveCatalog, activate, active_state, catalogs_hash
-from impact_aggregator.decode import Event, decode_record, decode_rejections
+from impact_aggregator.counting import CatalogBehind, Counting
 from impact_aggregator.exporter import BusinessGauges, PipelineMetrics
-from impact_aggregator.fold import fold, totals
+from impact_aggregator.fold import totals
+from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
-from impact_aggregator.store import Batch, Claim, ClaimLost, LogReplaced, Store
+from impact_aggregator.store import Claim, ClaimLost, LogReplaced, Store
 from impact_aggregator.values import Metrics
 from impact_eventlog import LogHole, LogUnavailable
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from impact_aggregator.decode import Quarantined
+    from impact_aggregator.store import Batch
     from impact_eventlog import EventLogReader, Partition, Record
     from impact_schemas.catalog import Catalog
     from impact_schemas.identity import Identities
@@ -49,12 +50,16 @@ class Stalled(Exception):
 
 
 class Aggregator:
-    """One aggregator process, or the aggregating half of the embedded service."""
+    """One aggregator process, or the aggregating half of the embedded service.
+
+    `history` reads all partitions, outside any group: recounts go back in the log with it.
+    """
 
     def __init__(
         self,
         *,
         reader: EventLogReader,
+        history: EventLogReader,
         engine: AsyncEngine,
         catalogs: Mapping[str, Catalog],
         identities: Identities,
@@ -67,10 +72,10 @@ class Aggregator:
         self._engine = engine
         self._catalogs = catalogs
         self._offered: Mapping[str, Catalog] | None = None  # taken up between batches, never within one
-        self._identities = identities
-        self._quarantine_topic = quarantine_topic
         self._clock = clock
         self._store = Store(engine, clock, holder)
+        self._history = History(history)
+        self._counting = Counting(self._store, self._history, identities, quarantine_topic)
         self._rolling = Rolling(engine, clock, holder)
         self._metrics = PipelineMetrics(registry)
         self._gauges = BusinessGauges(lambda: self._rolling.points)
@@ -94,6 +99,7 @@ class Aggregator:
         finally:
             self._stopping.set()
             await self._reader.stop()
+            await self._history.stop()
 
     async def stop(self) -> None:
         """Ends `run` after the batch in hand."""
@@ -132,6 +138,8 @@ class Aggregator:
                 await self._skip(hole)
             except ClaimLost as error:
                 await self._start_over("claim_lost", error)
+            except CatalogBehind as error:
+                await self._start_over("catalog_behind", error)
             except LogUnavailable as error:
                 await self._start_over("log", error)
             except (SQLAlchemyError, OSError) as error:
@@ -235,19 +243,8 @@ class Aggregator:
         by_partition = self._of_claimed(records)
         if not by_partition or self._active is None:
             return
-        decoded = {partition: self._decode(group) for partition, group in by_partition.items()}
-        identities = [
-            event.identity for events in decoded.values() for event in events if isinstance(event, Event)
-        ]
-        known = await self._store.known_identities(identities)
-        batches = [
-            Batch(
-                self._claims[partition][1],
-                by_partition[partition][-1].offset + 1,
-                fold(events, self._rules, known),
-            )
-            for partition, events in decoded.items()
-        ]
+        claims = {partition: claim for partition, (_, claim) in self._claims.items()}
+        batches = await self._counting.batches(claims, by_partition, self._rules)
         await _finish(self._store.commit(batches, self._rules, self._active.generation))
         for batch in batches:
             claim = batch.claim
@@ -268,15 +265,6 @@ class Aggregator:
             if record.offset == expected:
                 wanted.setdefault(record.partition, []).append(record)
         return wanted
-
-    def _decode(self, records: Sequence[Record]) -> list[Event | Quarantined]:
-        entries: list[Event | Quarantined] = []
-        for record in records:
-            if record.partition.topic == self._quarantine_topic:
-                entries.extend(decode_rejections(record))
-            else:
-                entries.extend(decode_record(record, self._identities))
-        return entries
 
     def _observe(self, batches: Sequence[Batch], records: Mapping[Partition, Sequence[Record]]) -> None:
         tallies = [tally for batch in batches for tally in batch.folded.tallies.values()]

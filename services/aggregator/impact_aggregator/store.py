@@ -8,19 +8,25 @@ true, and reading goes on from there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from impact_aggregator.fold import BucketKey
+from impact_aggregator.amendments import Amendment
+from impact_aggregator.bucket_rows import bucket_row, partial_of
+from impact_aggregator.decode import Position
+from impact_aggregator.fold import BucketKey, Known
 from impact_aggregator.partial import Partial
+from impact_aggregator.recount import Recounted
+from impact_aggregator.revisions import Revisions
 from impact_aggregator.rules import Series
-from impact_aggregator.sketches import Distinct, Quantiles
-from impact_aggregator.windows import ALL_TIME
+from impact_aggregator.windows import ALL_TIME, DAY
 from impact_database import bulk
+from impact_eventlog import Partition
 from impact_schemas.tables import (
+    amendment,
     bucket,
     catalog_state,
     changed_series,
@@ -29,20 +35,22 @@ from impact_schemas.tables import (
     event_identity,
     ledger_count,
     log_hole,
+    log_index,
     quarantine,
     series,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from impact_aggregator.decode import Quarantined
     from impact_aggregator.fold import Folded
     from impact_aggregator.rules import Rules
-    from impact_eventlog import LogHole, Partition
+    from impact_eventlog import LogHole
 
+INDEX_EVENTS = 10_000  # in one entry of the log index
 CACHE_BYTES = 128 * 1024 * 1024  # for each of the cache's two halves
 
 
@@ -70,6 +78,18 @@ class Batch:
     claim: Claim
     next_offset: int
     folded: Folded
+    recounted: Recounted = field(default_factory=Recounted)
+
+
+States = dict[tuple[BucketKey, int], Partial]  # by bucket and shard
+
+
+class _IndexEntry(NamedTuple):
+    first_offset: int
+    next_offset: int
+    events: int
+    least_time: int
+    greatest_time: int
 
 
 class Store:
@@ -81,6 +101,7 @@ class Store:
         self._holder = holder
         self._cache = _PartialCache(CACHE_BYTES)
         self._stored_series: set[int] = set()
+        self._index: dict[Partition, _IndexEntry] = {}
 
     async def claim(self, partition: Partition, log_id: str) -> Claim:
         """Takes the partition over from whoever has it. Raises LogReplaced."""
@@ -117,6 +138,7 @@ class Store:
         """Drops all that is remembered of rows that another aggregator may have changed."""
         self._cache.clear()
         self._stored_series.clear()
+        self._index.clear()
 
     async def known_series(self, products: Collection[str]) -> list[Series]:
         """The series that exist, for the limits on segments."""
@@ -126,15 +148,43 @@ class Store:
             rows = await connection.execute(statement.where(table.product.in_(products)))
             return [Series(*row) for row in rows]
 
-    async def known_identities(self, identities: Iterable[bytes]) -> dict[bytes, int]:
-        """Of these identities those that were counted, with the digest of their content."""
+    async def known_identities(self, identities: Iterable[bytes]) -> dict[bytes, Known]:
+        """Of these identities those that were counted."""
         table = event_identity.c
         wanted = [(identity,) for identity in set(identities)]
+        columns = (table.identity, table.digest, table.partition, table.offset, table.position)
         async with self._engine.connect() as connection:
-            rows = await bulk.select_by_key(
-                connection, (table.identity, table.digest), (table.identity,), wanted
-            )
-        return {bytes(identity): digest for identity, digest in rows}
+            rows = await bulk.select_by_key(connection, columns, (table.identity,), wanted)
+        return {bytes(identity): Known(*rest) for identity, *rest in rows}
+
+    async def amendments(self, targets: Iterable[bytes]) -> dict[bytes, list[Amendment]]:
+        """What has been said of these events before, whether or not they have come."""
+        wanted = [(target,) for target in set(targets)]
+        async with self._engine.connect() as connection:
+            rows = await bulk.select_by_key(connection, tuple(amendment.c), (amendment.c.target,), wanted)
+        found: dict[bytes, list[Amendment]] = {}
+        for row in rows:
+            one = _amendment_of(row)
+            found.setdefault(one.target, []).append(one)
+        return found
+
+    async def log_ranges(self, claimed: Claim, days: Iterable[int]) -> list[tuple[int, int]]:
+        """Runs of offsets, before the claim's, in which events of these days may be found again."""
+        table = log_index.c
+        near = or_(*((table.least_time < day + DAY) & (table.greatest_time >= day) for day in days))
+        statement = (
+            select(table.first_offset, table.next_offset)
+            .where(table.topic == claimed.partition.topic, table.partition == claimed.partition.number, near)
+            .order_by(table.first_offset)
+        )
+        ranges: list[tuple[int, int]] = []
+        async with self._engine.connect() as connection:
+            for first, after in await connection.execute(statement):
+                if ranges and ranges[-1][1] == first:
+                    ranges[-1] = (ranges[-1][0], after)
+                else:
+                    ranges.append((first, after))
+        return ranges
 
     async def commit(self, batches: Sequence[Batch], rules: Rules, generation: int) -> None:
         """Makes the batches count, all or none. Raises ClaimLost; forgets its cache on any error."""
@@ -194,46 +244,116 @@ class Store:
             _ledger_rows(batches),
             add=("counted", "duplicates", "quarantined"),
         )
-        touched = {
-            (key, batch.claim.partition.number): delta
+        await self._write_amendments(connection, batches)
+        await self._write_log_index(connection, batches)
+        if any(batch.folded.buckets or batch.recounted.buckets for batch in batches):
+            await self._write_buckets(connection, batches, rules)
+
+    async def _write_amendments(self, connection: AsyncConnection, batches: Sequence[Batch]) -> None:
+        new = [
+            one
             for batch in batches
-            for key, delta in batch.folded.buckets.items()
-        }
-        if touched:
-            await self._write_buckets(connection, touched, rules)
+            for ones in batch.folded.amendments.values()
+            for one in ones
+            if one not in batch.folded.unfit
+        ]
+        await bulk.insert(connection, tuple(amendment.c), [_amendment_row(one) for one in new])
+        unfit = [(one.target, one.identity) for batch in batches for one in batch.folded.unfit]
+        await bulk.delete_by_key(connection, (amendment.c.target, amendment.c.identity), unfit)
+
+    async def _write_log_index(self, connection: AsyncConnection, batches: Sequence[Batch]) -> None:
+        """Extends the partition's last entry, or begins one: entries are sparse, ranges stay short."""
+        rows = []
+        for batch in batches:
+            times = [event.time for event in batch.folded.identities.values() if event.target is None]
+            if not times:
+                continue
+            partition = batch.claim.partition
+            entry = self._index.get(partition) or await self._last_index(connection, partition)
+            if entry is None or entry.next_offset != batch.claim.next_offset or entry.events >= INDEX_EVENTS:
+                entry = _IndexEntry(batch.claim.next_offset, 0, 0, min(times), max(times))
+            entry = _IndexEntry(
+                entry.first_offset,
+                batch.next_offset,
+                entry.events + len(times),
+                min(entry.least_time, *times),
+                max(entry.greatest_time, *times),
+            )
+            self._index[partition] = entry
+            rows.append((*partition, *entry))
+        await bulk.upsert(connection, tuple(log_index.c), rows)
+
+    @staticmethod
+    async def _last_index(connection: AsyncConnection, partition: Partition) -> _IndexEntry | None:
+        table = log_index.c
+        statement = (
+            select(table.first_offset, table.next_offset, table.events, table.least_time, table.greatest_time)
+            .where(table.topic == partition.topic, table.partition == partition.number)
+            .order_by(table.first_offset.desc())
+            .limit(1)
+        )
+        row = (await connection.execute(statement)).first()
+        return None if row is None else _IndexEntry(*row)
 
     async def _write_buckets(
-        self, connection: AsyncConnection, touched: Mapping[tuple[BucketKey, int], Partial], rules: Rules
+        self, connection: AsyncConnection, batches: Sequence[Batch], rules: Rules
     ) -> None:
-        changed = sorted({key.series_id for key, _ in touched})
-        new = [series_id for series_id in changed if series_id not in self._stored_series]
-        rows = [(series_id, *rules.book[series_id]) for series_id in new]
-        await bulk.insert_missing(connection, tuple(series.c), rows)
+        places = {
+            (key, batch.claim.partition.number)
+            for batch in batches
+            for key in (*batch.folded.buckets, *batch.recounted.buckets)
+        }
+        await self._enter_series(connection, {key.series_id for key, _ in places}, rules)
+        states = await self._states(connection, places)
+        revisions = Revisions(rules, self._clock())
+        await revisions.look(connection, batches, states)
+        for batch in batches:
+            await self._replace(connection, batch, states)
+            shard = batch.claim.partition.number
+            for key, delta in batch.folded.buckets.items():
+                states.setdefault((key, shard), Partial()).merge(delta)
+        await revisions.write(connection, states)
+        await self._write_states(connection, states, rules)
+        await _note_changes(connection, states)
+
+    async def _enter_series(self, connection: AsyncConnection, ids: set[int], rules: Rules) -> None:
+        new = sorted(ids - self._stored_series)
+        await bulk.insert_missing(connection, tuple(series.c), [(one, *rules.book[one]) for one in new])
         self._stored_series.update(new)
 
-        states = await self._states(connection, touched)
+    async def _replace(self, connection: AsyncConnection, batch: Batch, states: States) -> None:
+        """Puts recounted states in the place of the old ones; all time follows from the days."""
+        shard = batch.claim.partition.number
+        anew = batch.recounted.buckets
+        for key, state in anew.items():
+            states[key, shard] = state
+        for key in [key for key in anew if key.resolution == ALL_TIME]:
+            rows = await connection.execute(
+                select(bucket).where(
+                    bucket.c.series_id == key.series_id, bucket.c.resolution == "1d", bucket.c.shard == shard
+                )
+            )
+            days = {partial_of(tuple(row))[0]: partial_of(tuple(row))[2] for row in rows}
+            days |= {day: state for day, state in anew.items() if day[:2] == (key.series_id, "1d")}
+            for state in days.values():
+                states[key, shard].merge(state)
+
+    async def _write_states(self, connection: AsyncConnection, states: States, rules: Rules) -> None:
         now = self._clock()
-        updated = []
-        for place, delta in touched.items():
-            state = states.get(place) or Partial()
-            state.merge(delta)
+        rows, empty = [], []
+        for place, state in states.items():
             self._cache.put(place, state)
-            aggregate = rules.aggregate_of(place[0].series_id)
-            updated.append(_bucket_row(*place, state, state.estimate(aggregate), now))
-        await bulk.upsert(connection, tuple(bucket.c), updated)
+            key, shard = place
+            if state.is_empty:
+                empty.append((*key, shard))
+                continue
+            state.updated_at = now
+            aggregate = rules.aggregate_of(key.series_id)
+            rows.append(bucket_row(key, shard, state, state.estimate(aggregate), now))
+        await bulk.upsert(connection, tuple(bucket.c), rows)
+        await bulk.delete_by_key(connection, tuple(bucket.primary_key), empty)
 
-        await connection.execute(insert(changed_series), [{"series_id": series_id} for series_id in changed])
-        sketches = [
-            {"series_id": key.series_id, "resolution": key.resolution, "bucket_start": key.start}
-            for (key, _), delta in touched.items()
-            if delta.sketch is not None and key.resolution != ALL_TIME
-        ]
-        if sketches:
-            await connection.execute(insert(changed_sketch), sketches)
-
-    async def _states(
-        self, connection: AsyncConnection, places: Iterable[tuple[BucketKey, int]]
-    ) -> dict[tuple[BucketKey, int], Partial]:
+    async def _states(self, connection: AsyncConnection, places: Iterable[tuple[BucketKey, int]]) -> States:
         """What these buckets hold now; those that are new are left out."""
         states = {place: self._cache.get(place) for place in places}
         wanted = [
@@ -248,53 +368,44 @@ class Store:
         return found
 
 
-def partial_of(row: tuple[Any, ...]) -> tuple[BucketKey, int, Partial]:
-    """A row of the table `bucket`, in its columns' order: key, shard and state."""
-    state = Partial()
-    series_id, resolution, start, shard, state.seen, state.last_time, state.count = row[:7]
-    state.sum, state.min, state.max, latest_time, latest_tiebreak, latest_value = row[7:13]
-    sketch = row[-1]
-    if latest_time is not None:
-        state.latest = (latest_time, bytes(latest_tiebreak), latest_value)
-    if sketch is not None:
-        state.sketch = _sketch_of(bytes(sketch))
-    return BucketKey(series_id, resolution, start), shard, state
+async def _note_changes(connection: AsyncConnection, states: States) -> None:
+    """For the tick: which series changed, on which day; and which sketches are to be merged over shards."""
+    days = sorted({(key.series_id, key.start) for key, _ in states if key.resolution == "1d"})
+    rows = [{"series_id": series_id, "day": day} for series_id, day in days]
+    await connection.execute(insert(changed_series), rows)
+    sketches = sorted(
+        {key for (key, _), state in states.items() if state.sketch and key.resolution != ALL_TIME}
+    )
+    if sketches:
+        names = ("series_id", "resolution", "bucket_start")
+        await connection.execute(
+            insert(changed_sketch), [dict(zip(names, key, strict=True)) for key in sketches]
+        )
 
 
-_DISTINCT_TAG = b"D"
-_QUANTILES_TAG = b"Q"
-
-
-def _sketch_of(data: bytes) -> Distinct | Quantiles:
-    kind = Distinct if data[:1] == _DISTINCT_TAG else Quantiles
-    return kind.from_bytes(data[1:])
-
-
-def _sketch_bytes(sketch: Distinct | Quantiles | None) -> bytes | None:
-    if sketch is None:
-        return None
-    return (_DISTINCT_TAG if isinstance(sketch, Distinct) else _QUANTILES_TAG) + sketch.to_bytes()
-
-
-def _bucket_row(
-    key: BucketKey, shard: int, state: Partial, estimate: int | None, now: int
-) -> tuple[object, ...]:
-    latest = state.latest or (None, None, None)
+def _amendment_row(one: Amendment) -> tuple[object, ...]:
+    position = one.position
     return (
-        key.series_id,
-        key.resolution,
-        key.start,
-        shard,
-        state.seen,
-        state.last_time,
-        state.count,
-        state.sum,
-        state.min,
-        state.max,
-        *latest,
-        estimate,
-        now,
-        _sketch_bytes(state.sketch),
+        one.target,
+        one.identity,
+        one.product,
+        one.kind,
+        one.time,
+        one.event_id,
+        one.event,
+        one.received_at,
+        position.partition.topic,
+        position.partition.number,
+        position.offset,
+        position.index,
+    )
+
+
+def _amendment_of(row: tuple[Any, ...]) -> Amendment:
+    target, identity, product, kind, time, event_id, event, received_at, topic, number, *place = row
+    position = Position(Partition(topic, number), *place)
+    return Amendment(
+        bytes(target), bytes(identity), product, kind, time, event_id, event, received_at, position
     )
 
 

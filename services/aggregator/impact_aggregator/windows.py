@@ -6,6 +6,7 @@ Window W with step s at time t covers [floor(t, s) - (W - s), t]: W/s steps, the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,3 +81,55 @@ def kept_resolution(finest: str, age: int) -> str:
 def window_start(name: str, now: int) -> int | None:
     """When window `name` begins at `now`; None for all time."""
     return None if name == ALL_TIME else WINDOWS[name].first_bucket(now)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The buckets of one resolution from `first` up to and including `last`."""
+
+    name: str
+    resolution: str
+    first: int
+    last: int
+
+
+def window_span(name: str, now: int) -> Span:
+    """The buckets that make up a window at `now`."""
+    if name == ALL_TIME:
+        return Span(name, ALL_TIME, 0, 0)
+    window = WINDOWS[name]
+    return Span(name, window.resolution, window.first_bucket(now), window.last_bucket(now))
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A calendar month, quarter or year (UTC)."""
+
+    kind: str
+    starts_at: int
+    ends_at: int  # the start of the next one
+
+    @property
+    def span(self) -> Span:
+        """The day buckets that make it up."""
+        return Span(f"{self.kind} {self.starts_at}", "1d", self.starts_at, self.ends_at - DAY)
+
+
+_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+
+
+def periods_of(day: int) -> tuple[Period, ...]:
+    """The month, quarter and year that a day falls into."""
+    date = datetime.fromtimestamp(day / 1_000_000, UTC)
+    return tuple(_period(kind, date, months) for kind, months in _MONTHS.items())
+
+
+def _period(kind: str, date: datetime, months: int) -> Period:
+    first = (date.month - 1) // months * months
+    following = first + months
+    return Period(kind, _month_start(date.year, first), _month_start(date.year, following))
+
+
+def _month_start(year: int, months: int) -> int:
+    start = datetime(year + months // 12, months % 12 + 1, 1, tzinfo=UTC)
+    return (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -227,12 +227,14 @@ def _counting(
 
     return Aggregator(
         reader=event_logs.open_reader(settings, group=settings.kafka_group, beside=writer),
+        history=event_logs.open_reader(settings, group=None, beside=writer),
         engine=engine,
         catalogs=found,
         identities=Identities(settings.master_key()),
         registry=registry,
         quarantine_topic=settings.kafka_quarantine_topic,
-        holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        # in one folder there is one process, which need not wait for the lease that it had before a crash
+        holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}" if writer is None else "up",
     )
 
 

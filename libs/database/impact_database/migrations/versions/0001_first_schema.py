@@ -19,8 +19,9 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("time", Instant(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("data", sa.Text(), nullable=True),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("received_at", Instant(), nullable=False),
+        sa.Column("topic", sa.String(), nullable=False),
         sa.Column("partition", sa.Integer(), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -282,6 +283,7 @@ def upgrade() -> None:
     )
     # one row each, there from the start: who wants to change them locks them by an UPDATE
     op.execute(
-        "INSERT INTO catalog_state (id, generation, hash, activated_at) VALUES (1, 0, '', '1970-01-01 00:00:00')"
+        "INSERT INTO catalog_state (id, generation, hash, activated_at)"
+        " VALUES (1, 0, '', '1970-01-01 00:00:00')"
     )
     op.execute("INSERT INTO leader (id, holder, epoch, expires_at) VALUES (1, '', 0, '1970-01-01 00:00:00')")

@@ -1,0 +1,194 @@
+"""Recounting from the log what a retraction or correction changes.
+
+Minimum, maximum, latest, unique and percentiles cannot be subtracted from, so nothing is: the buckets that
+the event touched, or touches under its correction, are counted anew from the events of their day, found
+through the log index, and replaced in the transaction that counts the amendment.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from impact_aggregator.amendments import settle
+from impact_aggregator.decode import Event, decode_record
+from impact_aggregator.fold import BucketKey, Known, fold
+from impact_aggregator.partial import Partial
+from impact_aggregator.windows import ALL_TIME, DAY, floor
+from impact_eventlog import LogUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+
+    from impact_aggregator.amendments import Amendment
+    from impact_aggregator.fold import Folded
+    from impact_aggregator.rules import Rules
+    from impact_aggregator.store import Claim, Store
+    from impact_eventlog import EventLogReader, Partition, Record
+    from impact_schemas.identity import Identities
+
+_POLL_S = 5.0
+
+Amendments = dict[bytes, list["Amendment"]]  # by target
+
+
+@dataclass(slots=True)
+class Recounted:
+    """Buckets as they are without the batch at hand; those of all time follow from their days."""
+
+    buckets: dict[BucketKey, Partial] = field(default_factory=dict)
+    causes: dict[BucketKey, list[Amendment]] = field(default_factory=dict)
+
+
+class History:
+    """Reads the log's past, beside the reader that goes on."""
+
+    def __init__(self, reader: EventLogReader) -> None:
+        self._reader = reader
+        self._started = False
+
+    async def records(self, partition: Partition, start: int, end: int) -> AsyncIterator[Record]:
+        """The records from offset `start` up to, not including, `end`. Raises LogUnavailable or LogHole."""
+        if not self._started:
+            await self._reader.start()
+            self._started = True
+        self._reader.seek(partition, start)
+        while start < end:
+            records = [one for one in await self._reader.poll(_POLL_S) if one.partition == partition]
+            if not records:
+                raise LogUnavailable(f"{partition} gives no records from offset {start}")
+            for record in records:
+                if start <= record.offset < end:
+                    start = record.offset + 1
+                    yield record
+
+    async def stop(self) -> None:
+        """Closes the reader."""
+        if self._started:
+            await self._reader.stop()
+
+
+class Recounter:
+    """Works out what new amendments change of events that were counted before them."""
+
+    def __init__(self, history: History, store: Store, rules: Rules, identities: Identities) -> None:
+        self._history = history
+        self._store = store
+        self._rules = rules
+        self._identities = identities
+
+    async def recount(
+        self,
+        claim: Claim,
+        folded: Folded,
+        known: Mapping[bytes, Known],
+        before: Mapping[bytes, Collection[Amendment]],
+    ) -> Recounted:
+        """`known` and `before` as they were given to the fold that gave `folded`.
+
+        Amendments that do not fit their event are moved to quarantine in `folded`.
+        """
+        recounted = Recounted()
+        targets = {target: list(new) for target, new in folded.amendments.items() if target in known}
+        if not targets:
+            return recounted
+        originals = await self._originals(claim.partition, [known[target] for target in targets])
+        for target, new in targets.items():
+            event = originals[target]
+            was = settle(event, before.get(target, ()), self._rules).event
+            now = self._settle(folded, event, [*before.get(target, ()), *new], new)
+            if _content(was) != _content(now):
+                for key in self._touched(was) | self._touched(now):
+                    recounted.buckets.setdefault(key, Partial())
+                    recounted.causes.setdefault(key, []).extend(folded.amendments[target])
+        if recounted.buckets:
+            await self._count(claim, recounted.buckets, self._batch_amendments(folded))
+        return recounted
+
+    def _settle(
+        self, folded: Folded, event: Event, amendments: list[Amendment], new: Sequence[Amendment]
+    ) -> Event | None:
+        """The event under all amendments; new ones that do not fit are refused."""
+        settled = settle(event, amendments, self._rules)
+        unfit = list(settled.unfit)
+        if settled.event is not None and settled.applied is not None:
+            refused = fold([settled.event], self._rules, {}).quarantined
+            unfit += [(settled.applied, entry.code, entry.detail) for entry in refused]
+        if not unfit:
+            return settled.event
+        for amendment, code, detail in unfit:
+            if amendment in new:
+                folded.refuse_amendment(amendment, code, detail)
+                folded.amendments[amendment.target].remove(amendment)
+        refused_ones = [amendment for amendment, _, _ in unfit]
+        fitting = [amendment for amendment in amendments if amendment not in refused_ones]
+        return self._settle(folded, event, fitting, [one for one in new if one not in refused_ones])
+
+    @staticmethod
+    def _batch_amendments(folded: Folded) -> Amendments:
+        return {target: list(new) for target, new in folded.amendments.items()}
+
+    def _touched(self, event: Event | None) -> set[BucketKey]:
+        return set(fold([event], self._rules, {}).buckets) if event is not None else set()
+
+    async def _originals(self, partition: Partition, places: Collection[Known]) -> dict[bytes, Event]:
+        found = {}
+        for place in places:
+            async for record in self._history.records(partition, place.offset, place.offset + 1):
+                event = list(decode_record(record, self._identities))[place.position]
+                if isinstance(event, Event):
+                    found[event.identity] = event
+        return found
+
+    async def _count(
+        self, claim: Claim, buckets: dict[BucketKey, Partial], new: Mapping[bytes, list[Amendment]]
+    ) -> None:
+        """Fills the empty `buckets` with what the events before the batch give."""
+        days = {floor(key.start, DAY) for key in buckets if key.resolution != ALL_TIME}
+        for start, end in await self._store.log_ranges(claim, days):
+            chunk: list[Event] = []
+            async for record in self._history.records(claim.partition, start, end):
+                chunk += self._of_days(record, days)
+                if len(chunk) > _CHUNK:
+                    await self._add(buckets, chunk, new)
+                    chunk = []
+            await self._add(buckets, chunk, new)
+
+    def _of_days(self, record: Record, days: Collection[int]) -> Iterable[Event]:
+        return [
+            event
+            for event in decode_record(record, self._identities)
+            if isinstance(event, Event) and event.target is None and floor(event.time, DAY) in days
+        ]
+
+    async def _add(
+        self, buckets: dict[BucketKey, Partial], events: Sequence[Event], new: Mapping[bytes, list[Amendment]]
+    ) -> None:
+        identities = [event.identity for event in events]
+        known = await self._store.known_identities(identities)
+        amendments: Amendments = defaultdict(list)
+        for source in (await self._store.amendments(identities), new):
+            for target, ones in source.items():
+                amendments[target] += ones
+        counted = [event for event in events if _is_first_copy(event, known)]
+        for key, partial in fold(counted, self._rules, {}, amendments).buckets.items():
+            if key in buckets and key.resolution != ALL_TIME:
+                buckets[key].merge(partial)
+
+
+_CHUNK = 20_000  # events decoded at a time
+
+
+def _is_first_copy(event: Event, known: Mapping[bytes, Known]) -> bool:
+    first = known.get(event.identity)
+    position = event.position
+    return first is not None and (first.partition, first.offset, first.position) == (
+        position.partition.number,
+        position.offset,
+        position.index,
+    )
+
+
+def _content(event: Event | None) -> object:
+    return None if event is None else event.data
