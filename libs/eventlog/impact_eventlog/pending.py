@@ -219,17 +219,19 @@ def _close(key: tuple[str, int | None], bodies: Iterable[bytes]) -> NewRecord:
 
 def _split(events: Sequence[KeyedEvent], partitions: int, max_bytes: int) -> Iterator[tuple[int, bytes, int]]:
     """(partition, events joined by commas, their number), each small enough for a record."""
+    largest = max_bytes - _BRACKETS
     if len(events) == 1:  # the common case of a door without batches
-        key, event = events[0]
-        if len(event) + _BRACKETS > max_bytes:
+        event = events[0].event
+        if len(event) > largest:
             raise _too_large(event, max_bytes)
-        yield partition_of(key, partitions), event, 1
+        yield partition_of(events[0].key, partitions), event, 1
         return
     by_partition: defaultdict[int, list[bytes]] = defaultdict(list)
-    for key, event in events:
-        if len(event) + _BRACKETS > max_bytes:
+    for keyed in events:
+        event = keyed.event
+        if len(event) > largest:
             raise _too_large(event, max_bytes)
-        by_partition[partition_of(key, partitions)].append(event)
+        by_partition[partition_of(keyed.key, partitions)].append(event)
     for index, mine in by_partition.items():
         body = b",".join(mine)
         if len(body) + _BRACKETS <= max_bytes:

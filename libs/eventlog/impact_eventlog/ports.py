@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -64,7 +66,7 @@ class Record(NamedTuple):
     payload: bytes  # a JSON array of events
 
 
-class KeyedEvent(NamedTuple):
+class KeyedEvent(msgspec.Struct, frozen=True, gc=False):
     """One event on its way into the log: `key` (at least 8 bytes, uniform) decides the partition."""
 
     key: bytes

@@ -18,7 +18,7 @@ _ANYTHING: dict[str, Any] = {}  # one object, because places are known by the id
 class Shape:
     """The properties that are named at one place, and what is below them. Recursive schemas make cycles."""
 
-    __slots__ = ("_any_name", "_items", "_names", "_nested", "_patterns")
+    __slots__ = ("_any_name", "_is_flat", "_items", "_names", "_nested", "_patterns")
 
     def __init__(self) -> None:
         self._names: frozenset[str] = frozenset()
@@ -26,12 +26,15 @@ class Shape:
         self._patterns: list[tuple[re.Pattern[str], Shape | None]] = []
         self._any_name: tuple[Shape | None] | None = None
         self._items: Shape | None = None
+        self._is_flat = False  # nothing below needs a look
 
     def prune(self, value: Any) -> Any:
         """`value` without what is not named. Changes objects and arrays in place where it can."""
         if type(value) is dict:
             if not self._names.issuperset(value):
                 value = {name: part for name, part in value.items() if self._takes(name)}
+            if self._is_flat:
+                return value
             for name, below in self._nested.items():
                 if name in value:
                     value[name] = below.prune(value[name])
@@ -76,6 +79,7 @@ class Shape:
                 self._nested[name] = shape
         if rest:
             self._any_name = (compiler.shape(rest),)
+        self._is_flat = not (self._nested or self._patterns or self._any_name)
         # an array whose items no schema describes may hold objects: nothing in them is named
         self._items = compiler.shape(items or [_ANYTHING])
 
@@ -99,7 +103,7 @@ class _Compiler:
 
     def shape(self, schemas: Sequence[Any]) -> Shape | None:
         """What all of `schemas`, which stand at one place, name together."""
-        if any(_is_scalar(schema) for schema in schemas):
+        if all(_is_scalar(schema) for schema in schemas):
             return None
         here: list[Mapping[str, Any]] = []
         for schema in schemas:

@@ -29,6 +29,7 @@ LINES = "application/x-ndjson"
 
 MAX_NUMBER_CHARACTERS = 330  # numbers further on are computed with 400 digits
 MAX_EXPONENT = 308  # of a double
+MAX_FLOAT_DIGITS = 15  # so many decimal digits a double keeps
 INT64 = range(-(2**63), 2**63)
 
 
@@ -113,8 +114,11 @@ def split(mode: Mode, body: bytes, headers: Sequence[tuple[bytes, bytes]], limit
     return Events(decoded, sizes, single=mode in (Mode.STRUCTURED, Mode.BINARY))
 
 
-def _canonical_number(text: str) -> int | Decimal:
-    """A number that is no plain integer, so that equal numbers are written in one way only."""
+def _canonical_number(text: str) -> int | float | Decimal:
+    """A number that is no plain integer, so that equal numbers are written in one way only.
+
+    A float only where it is written as the exact number is: schemas are checked faster against floats.
+    """
     if len(text) > MAX_NUMBER_CHARACTERS:
         raise ValueError(f"a number has more than {MAX_NUMBER_CHARACTERS} characters")
     number = Decimal(text)
@@ -130,12 +134,15 @@ def _canonical_number(text: str) -> int | Decimal:
     sign, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)  # noqa: S101 (for mypy: JSON has no NaN)
     kept = len(bytes(digits).rstrip(b"\0"))
-    return Decimal((sign, digits[:kept], exponent + len(digits) - kept))
+    exact = Decimal((sign, digits[:kept], exponent + len(digits) - kept))
+    if kept > MAX_FLOAT_DIGITS or _ENCODER.encode(float(exact)) != _ENCODER.encode(exact):
+        return exact
+    return float(exact)
 
 
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 # prices, distances and shares repeat: the memo halves the cost of a number
 _DECODER = msgspec.json.Decoder(float_hook=lru_cache(maxsize=4096)(_canonical_number))
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 def decode(text: bytes, where: str) -> Any:
@@ -204,29 +211,20 @@ def _check_exactly(decoded: list[Any], body: bytes, limits: Limits, mode: Mode) 
         raise unreadable("A string has half a surrogate pair.") from None
     except RecursionError:
         raise unreadable(f"An event is nested deeper than {limits.max_nesting}.") from None
+    escapes = b"\\u00" in body
     # \u0000 may be an escaped backslash and text; 19 digits may be an id: then look at every value
-    suspicious = b"\\u0000" in body or b"0" * 19 in body.translate(_DIGITS_ALIKE)
+    suspicious = (escapes and b"\\u0000" in body) or b"0" * 19 in body.translate(_DIGITS_ALIKE)
     for event, part in zip(decoded, parts, strict=True):
         if suspicious or part.count(b"{") + part.count(b"[") > limits.max_nesting:
             _check_values(event, limits.max_nesting)
-    if mode is Mode.BINARY:
-        _check_keys([body], [_ENCODER.encode(decoded[0].get("data"))])
-    else:
-        _check_keys(body.split(b"\n") if mode is Mode.LINES else [body], parts)
-    return [len(part) for part in parts]
-
-
-def _check_keys(texts: list[bytes], written: list[bytes]) -> None:
-    """A decoder keeps one of two equal keys, so that fewer colons come out than went in.
-
-    Colons within strings come out as they went in, unless the input wrote one as \\u003a.
-    """
-    went_in = sum([text.count(b":") for text in texts])
-    came_out = sum([part.count(b":") for part in written])
-    if went_in != came_out or any(b"\\u003" in text for text in texts):
-        for text in texts:
+    written = [_ENCODER.encode(decoded[0].get("data"))] if mode is Mode.BINARY else parts
+    # A decoder keeps one of two equal keys, so that fewer colons come out than went in. Colons within
+    # strings come out as they went in, unless the input wrote one as \u003a.
+    if body.count(b":") != b"".join(written).count(b":") or (escapes and b"\\u003" in body):
+        for text in body.split(b"\n") if mode is Mode.LINES else [body]:
             if text and not text.isspace():
                 json.loads(text, object_pairs_hook=_refuse_duplicates)
+    return list(map(len, parts))
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
