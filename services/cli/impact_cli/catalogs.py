@@ -54,6 +54,16 @@ def load(path: Path) -> dict[str, Catalog]:
     return parse_catalogs(read_texts(path))
 
 
+def write_new(file: Path, text: str) -> None:
+    """Writes a catalog file that is not there yet, and its folder. Raises NoCatalog."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise NoCatalog(f"cannot write {file}: {error.strerror}") from error
+
+
 async def watch(
     path: Path, use: Callable[[Mapping[str, Catalog]], Awaitable[None]], every_s: float = LOOK_EVERY_S
 ) -> None:
