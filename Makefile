@@ -49,7 +49,7 @@ LOCKED := dev demo ingest aggregator build
 EXPORT_dev := --extra dev
 EXPORT_demo := --extra demo
 EXPORT_ingest := --extra ingest --extra kafka --extra postgresql --no-group build
-EXPORT_aggregator := --extra aggregator --extra kafka --extra postgresql --no-group build
+EXPORT_aggregator := --extra aggregator --extra verify --extra kafka --extra postgresql --no-group build
 EXPORT_build := --only-group build
 export = $(BIN)/uv export --quiet --frozen --no-header --no-annotate --no-emit-project $(EXPORT_$(1))
 

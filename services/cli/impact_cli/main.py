@@ -244,6 +244,29 @@ def doctor(catalog: CatalogPath = None, data: Data = None, as_json: AsJson = Fal
         raise typer.Exit(terminal.NO)
 
 
+@app.command()
+@answered
+def verify(
+    product: Annotated[str | None, typer.Option(help="Only this product's numbers.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Only this metric; of a ratio its parts too.")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every number from the event log, apart from the service's own code, and compare.
+
+    Exit code 1 if any number differs.
+    """
+    from impact_cli import verify as audit
+
+    report = asyncio.run(audit.run(_settings(data), product, metric))
+    if as_json:
+        terminal.print_json(report)
+    else:
+        audit.show(report, terminal.out())
+    if not report.equal:
+        raise typer.Exit(terminal.NO)
+
+
 # --- catalog ------------------------------------------------------------------------------------------
 
 

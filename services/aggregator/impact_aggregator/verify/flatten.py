@@ -1,0 +1,157 @@
+"""Records of the log as columns of a table: one row an event, columns for each path that a metric reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from impact_aggregator.verify.values import bracket, is_number, label, micros, nanos
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from impact_aggregator.verify.definitions import PathUse
+    from impact_eventlog import Record
+    from impact_schemas.identity import Identities
+
+RETRACTION = "impact.retraction.v1"
+CORRECTION = "impact.correction.v1"
+
+INTEGERS = ("seq", "partition", "log_offset", "position", "time", "received_at")
+TEXTS = ("source", "id", "type", "subject", "content", "tiebreak", "target_source", "target_id")
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    id: str
+    source: str
+    type: str
+    time: str | None = None
+    subject: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_records = msgspec.json.Decoder(list[msgspec.Raw])
+_envelope = msgspec.json.Decoder(_Envelope)
+_data = msgspec.json.Decoder(float_hook=Decimal)
+_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, ValueError)
+_ABSENT = object()
+
+
+class Rows:
+    """Events of one product, to be taken away in batches."""
+
+    def __init__(self, product: str, paths: Mapping[str, PathUse], identities: Identities) -> None:
+        self._product = product
+        self._paths = [(path.split(".")[1:], use) for path, use in paths.items()]
+        self._identities = identities
+        self._seq = 0
+        self.unreadable = 0  # what is no event; it is in quarantine
+        self._clear()
+
+    def _clear(self) -> None:
+        self._integers: dict[str, list[int]] = {name: [] for name in INTEGERS}
+        self._texts: dict[str, list[Any]] = {name: [] for name in TEXTS}
+        self._values: list[dict[str, list[Any]]] = [
+            {name: [] for name in columns_of_path(place, use)} for place, (_, use) in enumerate(self._paths)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._integers["seq"])
+
+    def take(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All columns, by name; begins anew."""
+        columns: dict[str, np.ndarray[Any, Any]] = {
+            name: np.array(values, dtype=np.int64) for name, values in self._integers.items()
+        }
+        texts = [self._texts, *self._values]
+        for group in texts:
+            columns |= {name: np.array(values, dtype=object) for name, values in group.items()}
+        self._clear()
+        return columns
+
+    def add(self, record: Record) -> None:
+        """Adds the events of a record; what is no event is only counted."""
+        try:
+            raws = _records.decode(record.payload)
+        except _BROKEN:
+            self.unreadable += 1
+            return
+        for position, raw in enumerate(raws):
+            try:
+                envelope = _envelope.decode(raw)
+                time = record.received_at if envelope.time is None else micros(envelope.time)
+                data = _data.decode(envelope.data)
+            except _BROKEN:
+                self.unreadable += 1
+                continue
+            self._add_place(record, position, time)
+            self._add_event(envelope, data)
+
+    def _add_place(self, record: Record, position: int, time: int) -> None:
+        self._seq += 1
+        row = (self._seq, record.partition.number, record.offset, position, time, record.received_at)
+        for name, value in zip(INTEGERS, row, strict=True):
+            self._integers[name].append(value)
+
+    def _add_event(self, envelope: _Envelope, data: Any) -> None:
+        head = f"{envelope.type}\0{envelope.time}\0".encode()
+        content = hashlib.blake2b(head + bytes(envelope.data), digest_size=16).hexdigest()
+        tiebreak = self._identities.of(self._product, envelope.source, envelope.id).hex()
+        target: tuple[str | None, str | None] = (None, None)
+        if envelope.type in (RETRACTION, CORRECTION):
+            target = (_text_at(data, "source"), _text_at(data, "id"))
+            data = data.get("data") if isinstance(data, dict) else None
+        row = (envelope.source, envelope.id, envelope.type, envelope.subject, content, tiebreak, *target)
+        for name, value in zip(TEXTS, row, strict=True):
+            self._texts[name].append(value)
+        for place, (keys, use) in enumerate(self._paths):
+            _append_value(self._values[place], place, use, _value_at(data, keys))
+
+
+def columns_of_path(place: int, use: PathUse) -> dict[str, str]:
+    """The columns of a path and their SQL types: its label, its rounded number, its exact bracket."""
+    columns = {f"label_{place}": "VARCHAR"}
+    if use.as_number:
+        columns[f"nanos_{place}"] = "HUGEINT"
+    if use.to_compare:
+        columns |= {f"floor_{place}": "DECIMAL(38, 18)", f"above_{place}": "BOOLEAN"}
+    return columns
+
+
+def _append_value(columns: dict[str, list[Any]], place: int, use: PathUse, value: Any) -> None:
+    columns[f"label_{place}"].append(None if value is _ABSENT else label(value))
+    if use.as_number:
+        columns[f"nanos_{place}"].append(nanos(value) if is_number(value) else None)
+    if use.to_compare:
+        floor, above = bracket(value) if is_number(value) else (None, None)
+        columns[f"floor_{place}"].append(floor)
+        columns[f"above_{place}"].append(above)
+
+
+def _value_at(data: Any, keys: list[str]) -> Any:
+    for key in keys:
+        if type(data) is not dict or key not in data:
+            return _ABSENT
+        data = data[key]
+    return data
+
+
+def _text_at(data: Any, key: str) -> str | None:
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def count_rejections(records: list[Record]) -> Counter[str]:
+    """Events in records of the quarantine log, by product; a record that cannot be read counts as one."""
+    found: Counter[str] = Counter()
+    for record in records:
+        try:
+            found[record.product] += len(_records.decode(record.payload))
+        except _BROKEN:
+            found[record.product] += 1
+    return found
