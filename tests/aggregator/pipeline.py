@@ -79,15 +79,19 @@ class Pipeline:
     ) -> None:
         self.engine = engine
         self.catalogs = catalogs
-        self.active = active
         self.clock = clock
         self.store = Store(engine, clock, holder)
-        self.rules = Rules(catalogs, active.versions)
         self.rolling = Rolling(engine, clock, holder)
-        self.rolling.use(Metrics(catalogs, active.versions), active.generation)
+        self.use(active)
         self.claims: dict[int, Claim] = {}
         self.log = log
         self.counting = Counting(self.store, History(ListReader(log)), identities, QUARANTINE)
+
+    def use(self, active: ActiveCatalog) -> None:
+        """Takes up what is in force."""
+        self.active = active
+        self.rules = Rules(self.catalogs, active.versions)
+        self.rolling.use(Metrics(self.catalogs, active.versions), active.generation)
 
     async def claim(self, partition: int = 0) -> Claim:
         self.claims[partition] = await self.store.claim(Partition(EVENTS, partition), "log-1")

@@ -156,7 +156,7 @@ async def test_late_events_write_one_revision_a_bucket_and_day_of_arrival(
     assert [(float(old), float(new), why) for old, new, why in rows] == [(55, 85, "late"), (85, 125, "late")]
 
 
-def _story(seed: int) -> tuple[list[Event], list[Event]]:
+def story(seed: int) -> tuple[list[Event], list[Event]]:
     """Random events and amendments in any order, and the events that should count."""
     source = random.Random(seed)
     languages, stream = ["es", "en", None], []
@@ -186,7 +186,7 @@ def _story(seed: int) -> tuple[list[Event], list[Event]]:
 async def test_any_interleaving_over_two_aggregators_gives_the_tables_of_what_counts(
     sqlite_url: str, tmp_path: Path, catalog: Catalog, clock: Clock, seed: int
 ) -> None:
-    stream, counts = _story(seed)
+    stream, counts = story(seed)
     source, log = random.Random(seed), list[Any]()
     async with (
         pipeline(sqlite_url, catalog, clock, "one", log) as one,

@@ -243,3 +243,81 @@ async def test_values_equal_a_recount_of_all_events_after_any_steps_of_time(
                 for language in {event.data["language"] for event in events}:
                     key = f'{{"language":"{language}"}}'
                     assert values[key] == _expected(events, name, clock.now, language), (step, name, key)
+
+
+async def test_periods_are_calendar_months_quarters_and_years(one: Pipeline, clock: Clock) -> None:
+    month = 31 * DAY
+    await one.count([visit("a", NOON, "p1"), visit("b", NOON - DAY, "p1"), visit("c", NOON - month, "p2")])
+    await one.rolling.tick()
+    rows = await one.rows(
+        "SELECT period, SUBSTR(CAST(starts_at AS VARCHAR), 1, 10), value, n, closed FROM period_metrics"
+        " WHERE metric = 'patients' AND segment = '{}' ORDER BY 1, 2"
+    )
+    assert [(period, start, float(value), n, bool(closed)) for period, start, value, n, closed in rows] == [
+        ("month", "2025-12-01", 2, 2, True),
+        ("month", "2026-01-01", 1, 1, False),
+        ("quarter", "2025-10-01", 2, 2, True),
+        ("quarter", "2026-01-01", 1, 1, False),
+        ("year", "2025-01-01", 2, 2, True),
+        ("year", "2026-01-01", 1, 1, False),
+    ]
+    clock.now = NOON + month
+    await one.count([visit("late", NOON - DAY, "p3", received_at=clock.now)])
+    await one.rolling.tick()
+    rows = await one.rows(
+        "SELECT value FROM period_metrics WHERE metric = 'patients' AND segment = '{}' AND period = 'year'"
+        " ORDER BY starts_at"
+    )
+    assert [float(value) for (value,) in rows] == [3, 1]
+
+
+async def test_a_ratio_has_its_periods_too(one: Pipeline) -> None:
+    await one.count([visit(f"e{n}", language="es", kept=n > 0) for n in range(4)])
+    await one.rolling.tick()
+    rows = await one.rows(
+        "SELECT segment, value, n FROM period_metrics WHERE metric = 'no_show_rate' AND period = 'month'"
+    )
+    values = {segment: (float(value), n) for segment, value, n in rows}
+    assert values["{}"] == (0.25, 4)
+    assert values['{"language":"es"}'] == (0.25, 4)
+
+
+async def test_history_keeps_each_day_as_it_stood_at_its_end(one: Pipeline, clock: Clock) -> None:
+    await one.count([visit("a", NOON)])
+    await one.rolling.tick()
+    clock.now = NOON + DAY
+    await one.count([visit("b", clock.now), visit("late", NOON, received_at=clock.now)])
+    await one.rolling.tick()
+    clock.now = NOON + 2 * DAY
+    await one.rolling.tick()
+    await one.rolling.tick()
+    rows = await one.rows(
+        "SELECT SUBSTR(CAST(at AS VARCHAR), 1, 10), value, status FROM rolling_history"
+        " WHERE metric = 'visits' AND time_window = 'all' AND segment = '{}' ORDER BY 1"
+    )
+    assert [(at, float(value), status) for at, value, status in rows] == [
+        ("2026-01-02", 1, "ok"),
+        ("2026-01-03", 3, "ok"),
+    ]
+
+
+async def test_latest_per_place_is_the_sum_of_each_places_latest(database_url: str, clock: Clock) -> None:
+    text = TEXT.replace(
+        "aggregate: latest, of: data.minutes", "aggregate: latest, of: data.minutes, per: data.region"
+    )
+    async with pipeline(database_url, parse_catalog(text, "clinic.yaml"), clock) as one:
+        await one.count(
+            [
+                visit("a", NOON - 2, region="north", minutes=5),
+                visit("b", NOON - 1, region="north", minutes=7),
+                visit("c", NOON - 9, region="south", minutes=100),
+                visit("d", NOON, minutes=1000),  # of no place
+            ]
+        )
+        await one.count([visit("e", NOON - 3, region="south", minutes=1)], partition=1)
+        await one.rolling.tick()
+        assert (await one.rolling_values("last", "all"))["{}"] == (8, 4, "ok")
+        ((value,),) = await one.rows(
+            "SELECT value FROM metric_buckets WHERE metric = 'last' AND resolution = '1d' AND segment = '{}'"
+        )
+        assert float(value) == 8

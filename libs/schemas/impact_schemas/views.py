@@ -287,7 +287,7 @@ LOG_POSITIONS = View(
         ("next_offset", "next_offset", "the first record that is not yet counted"),
         ("updated_at", "updated_at", "when it last moved (UTC)"),
     ),
-    "FROM claim",
+    "FROM claim WHERE topic NOT LIKE 'rebuild of %'",
 )
 
 LOG_HOLES = View(

@@ -63,8 +63,8 @@ class PipelineMetrics:
         )
         self.errors = Counter(
             "impact_aggregator_errors",
-            "Batches dropped and read again, by cause: database, log, claim_lost, or a catalog that is not the"
-            " active one (catalog_superseded) or not yet here (catalog_behind).",
+            "Batches dropped and read again, by cause: database, log, claim_lost, catalog_superseded (another"
+            " catalog is active) or catalog_behind (the door knows a type that is not yet known here).",
             ["cause"],
             registry=registry,
         )

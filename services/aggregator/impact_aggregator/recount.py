@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from impact_aggregator.amendments import settle
 from impact_aggregator.decode import Event, decode_record
 from impact_aggregator.fold import BucketKey, Known, fold
 from impact_aggregator.partial import Partial
 from impact_aggregator.windows import ALL_TIME, DAY, floor
-from impact_eventlog import LogUnavailable
+from impact_eventlog import LogHole, LogUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from impact_aggregator.amendments import Amendment
     from impact_aggregator.fold import Folded
     from impact_aggregator.rules import Rules
-    from impact_aggregator.store import Claim, Store
+    from impact_aggregator.store import Claim
     from impact_eventlog import EventLogReader, Partition, Record
     from impact_schemas.identity import Identities
 
@@ -59,7 +59,9 @@ class History:
             if not records:
                 raise LogUnavailable(f"{partition} gives no records from offset {start}")
             for record in records:
-                if start <= record.offset < end:
+                if start < min(record.offset, end):
+                    raise LogHole(partition, start, record.offset - 1, "the log does not have these records")
+                if start == record.offset < end:
                     start = record.offset + 1
                     yield record
 
@@ -69,10 +71,26 @@ class History:
             await self._reader.stop()
 
 
+class Counted(Protocol):
+    """What is known of what was counted: the store, or the store as it stood at some time."""
+
+    async def known_identities(self, identities: Iterable[bytes]) -> dict[bytes, Known]:
+        """Of these identities those that were counted."""
+        ...
+
+    async def amendments(self, targets: Iterable[bytes]) -> dict[bytes, list[Amendment]]:
+        """What has been said of these events."""
+        ...
+
+    async def log_ranges(self, claimed: Claim, days: Iterable[int]) -> list[tuple[int, int]]:
+        """Runs of offsets in which events of these days may be found again."""
+        ...
+
+
 class Recounter:
     """Works out what new amendments change of events that were counted before them."""
 
-    def __init__(self, history: History, store: Store, rules: Rules, identities: Identities) -> None:
+    def __init__(self, history: History, store: Counted, rules: Rules, identities: Identities) -> None:
         self._history = history
         self._store = store
         self._rules = rules
@@ -171,7 +189,7 @@ class Recounter:
         for source in (await self._store.amendments(identities), new):
             for target, ones in source.items():
                 amendments[target] += ones
-        counted = [event for event in events if _is_first_copy(event, known)]
+        counted = [event for event in events if is_first_copy(event, known)]
         for key, partial in fold(counted, self._rules, {}, amendments).buckets.items():
             if key in buckets and key.resolution != ALL_TIME:
                 buckets[key].merge(partial)
@@ -180,7 +198,8 @@ class Recounter:
 _CHUNK = 20_000  # events decoded at a time
 
 
-def _is_first_copy(event: Event, known: Mapping[bytes, Known]) -> bool:
+def is_first_copy(event: Event, known: Mapping[bytes, Known]) -> bool:
+    """Whether this is the copy that was counted."""
     first = known.get(event.identity)
     position = event.position
     return first is not None and (first.partition, first.offset, first.position) == (

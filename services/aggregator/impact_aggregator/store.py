@@ -79,6 +79,7 @@ class Batch:
     next_offset: int
     folded: Folded
     recounted: Recounted = field(default_factory=Recounted)
+    revises: bool = True  # whether day buckets that change late are noted as revised
 
 
 States = dict[tuple[BucketKey, int], Partial]  # by bucket and shard
@@ -306,7 +307,7 @@ class Store:
         await self._enter_series(connection, {key.series_id for key, _ in places}, rules)
         states = await self._states(connection, places)
         revisions = Revisions(rules, self._clock())
-        await revisions.look(connection, batches, states)
+        await revisions.look(connection, [batch for batch in batches if batch.revises], states)
         for batch in batches:
             await self._replace(connection, batch, states)
             shard = batch.claim.partition.number
