@@ -126,6 +126,30 @@ def migrate(
 
 @app.command()
 @answered
+def rebuild(
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Only this metric, or product.metric; may be repeated.")
+    ] = None,
+    catalog: CatalogPath = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recount history from the log under the present catalog while live counting goes on, then swap."""
+    from impact_cli import rebuild as recount
+
+    done = asyncio.run(recount.rebuild(_with(_settings(data), catalog=catalog), metric or []))
+    versions = {".".join(name): version for name, version in sorted(done.versions.items())}
+    if as_json:
+        terminal.print_json({"versions": versions, "records": done.records, "revised": done.revised})
+        return
+    words = f"{len(versions)} metrics recounted from {done.records:,} records"
+    terminal.out().print(
+        f"{words}; {done.revised:,} day values are other than before (view metric_revisions)"
+    )
+
+
+@app.command()
+@answered
 def demo(
     example: Annotated[str, typer.Option(help="A folder of examples/.")] = "flights",
     leave: Annotated[bool, typer.Option("--exit", help="End after the summary.")] = False,
