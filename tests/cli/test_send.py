@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -40,6 +41,7 @@ class Door:
     def __init__(self) -> None:
         self.answer: Callable[[Request], Answer | None] = accept_all
         self.requests: list[Request] = []
+        self.statuses: dict[str, str] | None = None
         door = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,6 +64,20 @@ class Door:
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)
+
+            def do_GET(self) -> None:
+                """The status of an event: `statuses` by its id, and none at all without any."""
+                query = parse_qs(urlsplit(self.path).query)
+                known = door.statuses
+                body = (
+                    b""
+                    if known is None
+                    else json.dumps({"status": known.get(query["id"][0], "unknown")}).encode()
+                )
+                self.send_response(404 if known is None else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (fixed by http.server)
                 pass

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.table import Table
@@ -21,6 +21,7 @@ from impact_schemas.tables import to_micros
 
 if TYPE_CHECKING:
     from impact_cli import quarantine
+    from impact_cli.send import Target
 
 DEFAULT_DATA = Path("impact-data")
 
@@ -32,9 +33,11 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(help="The catalog: what events look like and which numbers they become.")
 keys_app = typer.Typer(help="API keys of products.")
+import_app = typer.Typer(help="Files of partners that were sent with impact send --csv.")
 quarantine_app = typer.Typer(help="Events that could not be counted: why, and their replay.")
 app.add_typer(catalog_app, name="catalog", no_args_is_help=True)
 app.add_typer(keys_app, name="keys", no_args_is_help=True)
+app.add_typer(import_app, name="import", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -53,6 +56,17 @@ Port = Annotated[
     int | None, typer.Option(help="HTTP port, 0 for a free one. [default: IMPACT_PORT, else 8080]")
 ]
 
+Url = Annotated[str, typer.Option(help="The ingest service.")]
+Key = Annotated[str | None, typer.Option(envvar="IMPACT_KEY", help="API key.")]
+KeysFile = Annotated[
+    Path | None, typer.Option(help=f"keys.json of a data folder. [default: {DEFAULT_DATA}/keys.json]")
+]
+Mapping = Annotated[
+    Path | None, typer.Option("--map", help="The mapping file: what the columns of a partner's file mean.")
+]
+State = Annotated[
+    Path | None, typer.Option(help="Folder of the import journal. [default: the mapping's folder]")
+]
 Product = Annotated[str | None, typer.Option(help="Only this product's.")]
 Code = Annotated[str | None, typer.Option(help="Only those with this verdict, such as unknown_type.")]
 Since = Annotated[datetime | None, typer.Option(help="Only those received at or after this time, UTC.")]
@@ -168,12 +182,21 @@ def demo(
 @app.command()
 @answered
 def send(
-    file: Annotated[str, typer.Argument(help="NDJSON, JSON or CSV; - for standard input.")],
-    url: Annotated[str, typer.Option(help="The ingest service.")] = "http://127.0.0.1:8080",
-    key: Annotated[str | None, typer.Option(envvar="IMPACT_KEY", help="API key.")] = None,
-    keys_file: Annotated[
-        Path | None, typer.Option(help=f"keys.json of a data folder. [default: {DEFAULT_DATA}/keys.json]")
+    file: Annotated[
+        str | None, typer.Argument(help="NDJSON, JSON or CSV of events; - for standard input.")
     ] = None,
+    rows: Annotated[
+        Path | None, typer.Option("--csv", help="Instead: a partner's CSV file, read by --map.")
+    ] = None,
+    mapping: Mapping = None,
+    replace: Annotated[
+        bool, typer.Option(help="With --csv: take back rows that were sent before and are not in it.")
+    ] = False,
+    strict: Annotated[bool, typer.Option(help="With --csv: send nothing if any row is wrong.")] = False,
+    state: State = None,
+    url: Url = "http://127.0.0.1:8080",
+    key: Key = None,
+    keys_file: KeysFile = None,
     product: Annotated[str | None, typer.Option(help="Whose key to take from the keys file.")] = None,
     form: Annotated[str | None, typer.Option("--format", help="ndjson, json or csv; seen by itself.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events a request.")] = 1_000,
@@ -186,11 +209,21 @@ def send(
 ) -> None:
     """Send events to a running ingest service. Exit code 1 if any event was rejected.
 
-    The same file may be sent again: no event is counted twice.
+    The same file may be sent again: no event is counted twice. A partner's file may come again with other
+    values: its changed rows become corrections. What was sent of it is noted in a journal beside the mapping.
     """
     from impact_cli import send_file
     from impact_cli.send import Target
 
+    if (file is None) == (rows is None):
+        raise WrongUse("give either a file of events, or --csv FILE with --map MAPPING")
+    if rows is not None:
+        options = (dry_run, replace, strict)
+        access = _Access(url, key, keys_file, product, retry_for)
+        _send_rows(rows, _mapping_file(mapping), state, access, options, as_json)
+        return
+    if mapping is not None or replace or strict or file is None:
+        raise WrongUse("--map, --replace and --strict are for a partner's file: give it with --csv")
     target = Target(
         url=url,
         key=send_file.find_key(key, keys_file, DEFAULT_DATA / settings.KEYS_FILE, product),
@@ -206,6 +239,100 @@ def send(
     else:
         send_file.print_summary(summary, dry_run)
     if summary.rejected:
+        raise typer.Exit(terminal.NO)
+
+
+class _Access(NamedTuple):
+    """How a partner's file reaches the service."""
+
+    url: str
+    key: str | None
+    keys_file: Path | None
+    product: str | None = None
+    retry_for: float = 60.0
+
+
+def _send_rows(
+    rows: Path,
+    mapping_file: Path,
+    state: Path | None,
+    access: _Access,
+    options: tuple[bool, bool, bool],
+    as_json: bool,
+) -> None:
+    from impact_cli import partner_import
+    from impact_cli.partner_mapping import read_mapping
+
+    mapping = read_mapping(mapping_file)
+    chosen = partner_import.Options(*options)
+    try:
+        target = _partner_target(access, mapping.product)
+    except WrongUse:
+        if not chosen.dry_run:
+            raise
+        target = None  # a dry run can do without the service
+    journal = partner_import.journal_file(mapping_file, state)
+    report = partner_import.run(rows, mapping, journal, access.url, target, chosen)
+    if as_json:
+        terminal.print_json(report)
+    else:
+        partner_import.show(report, terminal.out())
+    if report.refused:
+        raise typer.Exit(terminal.NO)
+
+
+def _partner_target(access: _Access, product: str | None) -> Target:
+    from impact_cli import send_file
+    from impact_cli.send import Target
+
+    default, owner = DEFAULT_DATA / settings.KEYS_FILE, access.product or product
+    key = send_file.find_key(access.key, access.keys_file, default, owner)
+    compress = send_file.compress_for(access.url)
+    return Target(url=access.url, key=key, compress=compress, retry_for_s=access.retry_for)
+
+
+def _mapping_file(mapping: Path | None) -> Path:
+    if mapping is None:
+        raise WrongUse("give the mapping file with --map: examples/partner/mapping.yaml shows one")
+    return mapping
+
+
+@import_app.command("list")
+@answered
+def import_list(mapping: Mapping = None, state: State = None, as_json: AsJson = False) -> None:
+    """List the files that were sent by a mapping, as its journal knows them."""
+    from impact_cli import partner_import
+
+    found = partner_import.imports(partner_import.journal_file(_mapping_file(mapping), state))
+    if as_json:
+        terminal.print_json(found)
+    else:
+        partner_import.show_imports(found, terminal.out())
+
+
+@import_app.command("undo")
+@answered
+def import_undo(
+    importid: Annotated[str, typer.Argument(help="As import list shows it.")],
+    mapping: Mapping = None,
+    state: State = None,
+    url: Url = "http://127.0.0.1:8080",
+    key: Key = None,
+    keys_file: KeysFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a whole file back: its new rows are retracted, those that it changed are as before."""
+    from impact_cli import partner_import
+    from impact_cli.partner_mapping import read_mapping
+
+    mapping_file = _mapping_file(mapping)
+    target = _partner_target(_Access(url, key, keys_file), read_mapping(mapping_file).product)
+    undone = partner_import.undo(importid, partner_import.journal_file(mapping_file, state), target)
+    if as_json:
+        terminal.print_json(undone)
+    else:
+        partner_import.show_undone(undone, terminal.out())
+    if undone.left or undone.rejected:
         raise typer.Exit(terminal.NO)
 
 
