@@ -46,6 +46,7 @@ class Judge:
     """Judges events of one product by one catalog, received at one time.
 
     `identities` of what was accepted gather here: of an amendment it is not the key of its partition.
+    For the next request, `begin` again.
     """
 
     def __init__(
@@ -69,6 +70,11 @@ class Judge:
         self._max_event_bytes = max_event_bytes
         self._hashed = hashed  # paths at which the events hold pseudonyms already
         self.identities: list[bytes] = []
+
+    def begin(self, latest: datetime) -> None:
+        """Judges from now on what is received at another time."""
+        self._latest = latest
+        self.identities = []
 
     def accept(self, event: Any, size: int) -> KeyedEvent:
         """The event, of `size` bytes as compact JSON, as the log takes it; changes `event`.
@@ -111,9 +117,7 @@ class Judge:
         return KeyedEvent(key, CANONICAL.encode(event))
 
     def _foreign_source(self, pointer: str) -> Refused:
-        detail = (
-            f"The catalog of {self._product} has no such source: add it to `sources` or use another key."
-        )
+        detail = f"The catalog of {self._product} has no such source: add it to `sources` or use another key."
         return Refused("source_not_allowed", detail, pointer, forbidden=True)
 
     def _check_time(self, text: str, moment: datetime) -> None:

@@ -6,18 +6,20 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from impact_ingest import openapi
-from impact_ingest.body import InFlight
-from impact_ingest.door import PATH, Door, DoorParts
+from impact_ingest.admission import Admission
+from impact_ingest.door import BUG, PATH, Door, DoorParts
 from impact_ingest.limits import Limits
 from impact_ingest.metrics import DoorMetrics
 from impact_ingest.operations import operations
 from impact_ingest.problems import PROBLEM_JSON, Problem
 from impact_ingest.rules import Rules
+from impact_ingest.status import AcceptedEvents, status_route
 from impact_schemas.wire import EVENTS_TOPIC, QUARANTINE_TOPIC
 
 if TYPE_CHECKING:
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from impact_eventlog.ports import EventLogWriter
     from impact_ingest.operations import Check
+    from impact_ingest.status import EventStatus
     from impact_schemas.catalog import Catalog
     from impact_schemas.identity import Identities, Pseudonyms
     from impact_schemas.keys import KeyStore
@@ -50,15 +54,16 @@ def create_app(
     events_topic: str = EVENTS_TOPIC,
     quarantine_topic: str = QUARANTINE_TOPIC,
     readiness: Mapping[str, Check] | None = None,
+    known_events: EventStatus | None = None,
     clock: Callable[[], int] = micros_now,
 ) -> FastAPI:
     """The ingest service. It starts and stops nothing: writer and keys are the caller's.
 
     Pass a `Rules` to swap catalogs later (`rules.use(catalogs)`). `readiness` names what must work for
-    the process to be ready. One app a registry.
+    the process to be ready. With `known_events` it tells what became of an event. One app a registry.
     """
     limits = limits or Limits()
-    in_flight = InFlight(limits)
+    admission, accepted = Admission(limits), AcceptedEvents()
     parts = DoorParts(
         rules=catalogs if isinstance(catalogs, Rules) else Rules(catalogs),
         writer=writer,
@@ -70,20 +75,36 @@ def create_app(
         quarantine_topic=quarantine_topic,
         clock=clock,
     )
+    metrics = DoorMetrics(registry, lambda: admission.bytes)
     app = _DoorApp(
-        title="Impact Telemetry", summary="Product events in, live impact numbers out.", version="1"
+        Door(parts, metrics, admission, accepted),
+        title="Impact Telemetry",
+        summary="Product events in, live impact numbers out.",
+        version="1",
     )
-    metrics = DoorMetrics(registry, lambda: in_flight.bytes)
-    app.add_middleware(Door, parts=parts, metrics=metrics, in_flight=in_flight)
+    if known_events is not None:
+        app.include_router(status_route(accepted, known_events, keys, identities, clock))
     app.include_router(operations(registry, readiness or {}))
     app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(RequestValidationError, _answer_bad_query)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(Exception, _answer_bug)
     return app
 
 
 class _DoorApp(FastAPI):
-    """FastAPI whose description has the door too, which is no route of it."""
+    """FastAPI with the door in front of everything, and in its description: it is no route."""
+
+    def __init__(self, door: Door, **options: Any) -> None:
+        super().__init__(**options)
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Past all middleware for the door: what it costs an event that comes alone."""
+        if scope["type"] == "http" and scope["path"] == PATH:
+            await self._door(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
@@ -114,6 +135,12 @@ async def _answer_http_exception(_request: Request, error: Exception) -> Respons
     return _response(Problem(error.status_code, code, error.detail, headers=error.headers))
 
 
+async def _answer_bad_query(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it)
+    names = sorted({str(fault["loc"][-1]) for fault in error.errors()})
+    return _response(Problem(400, "bad_query", f"These parameters are missing or wrong: {', '.join(names)}."))
+
+
 async def _answer_bug(_request: Request, _error: Exception) -> Response:
     """The server logs the trace; the client gets none of it."""
-    return _response(Problem(500, "internal_error", "Something is wrong inside the service: see its log."))
+    return _response(Problem(500, "internal_error", BUG))

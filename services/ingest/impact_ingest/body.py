@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import zstandard
 
 from impact_ingest.limits import MIB, Limits
-from impact_ingest.problems import Problem, too_large, unavailable, unreadable
+from impact_ingest.problems import Problem, too_large, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.types import Receive
+
+    from impact_ingest.admission import Room
 
 MAX_ZSTD_WINDOW = 8 * MIB  # what RFC 9659 lets a `Content-Encoding: zstd` use
 ENCODINGS = ("identity", "gzip", "zstd")
@@ -23,46 +23,6 @@ ENCODINGS = ("identity", "gzip", "zstd")
 
 class ClientGone(Exception):
     """The client left before its body was complete: nobody is there to be answered."""
-
-
-class InFlight:
-    """Counts the requests that are being worked on and the bytes they hold."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self.requests = 0
-        self.bytes = 0
-
-    @contextmanager
-    def admit(self) -> Iterator[Reservation]:
-        """Room for one request, given back at the end. Raises Problem 503."""
-        if self.requests >= self._limits.max_requests_in_flight:
-            raise unavailable(
-                "overloaded", "Too many requests are in flight: send this one again in a second."
-            )
-        self.requests += 1
-        reservation = Reservation(self, self._limits.max_bytes_in_flight)
-        try:
-            yield reservation
-        finally:
-            self.requests -= 1
-            self.bytes -= reservation.held
-
-
-class Reservation:
-    """The bytes that one request holds."""
-
-    def __init__(self, in_flight: InFlight, limit: int) -> None:
-        self._in_flight = in_flight
-        self._limit = limit
-        self.held = 0
-
-    def grow(self, size: int) -> None:
-        """Holds `size` bytes more. Raises Problem 503."""
-        if self._in_flight.bytes + size > self._limit:
-            raise unavailable("overloaded", "Too much is in flight: send this request again in a second.")
-        self._in_flight.bytes += size
-        self.held += size
 
 
 class Body:
@@ -79,7 +39,7 @@ class Body:
         if self._length is not None and int(self._length) > limits.max_wire_bytes:
             raise _wire_too_large(limits)
 
-    async def read(self, limits: Limits, room: Reservation) -> bytes:
+    async def read(self, limits: Limits, room: Room) -> bytes:
         """The whole body as received. Raises Problem 413, 408 or 503, and ClientGone."""
         self.arrived = False
         try:
@@ -89,7 +49,7 @@ class Body:
             detail = f"The body did not arrive within {limits.body_deadline_s:g} s."
             raise Problem(408, "body_timeout", detail) from None
 
-    async def _collect(self, limits: Limits, room: Reservation) -> bytes:
+    async def _collect(self, limits: Limits, room: Room) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while not self.arrived:

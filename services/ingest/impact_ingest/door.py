@@ -7,8 +7,9 @@ a quarter of what it costs behind routing and dependency injection.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
@@ -16,31 +17,33 @@ from urllib.parse import parse_qs
 import msgspec
 import structlog
 
-from impact_eventlog.ports import KeyedEvent, LogUnavailable, RecordTooLarge
+from impact_eventlog.ports import LogUnavailable, RecordTooLarge
 from impact_ingest.accept import Judge
-from impact_ingest.body import ENCODINGS, Body, ClientGone, InFlight, inflate
+from impact_ingest.authentication import authenticate
+from impact_ingest.body import ENCODINGS, Body, ClientGone, inflate
 from impact_ingest.problems import PROBLEM_JSON, Problem, too_large, unavailable
-from impact_ingest.split import Events, mode_of, split
+from impact_ingest.split import mode_of, split
 from impact_ingest.verdicts import Answer, Refused, Rejection
-from impact_schemas.keys import opens, split_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
-    from impact_eventlog.ports import EventLogWriter
-    from impact_ingest.body import Reservation
+    from impact_eventlog.ports import EventLogWriter, KeyedEvent
+    from impact_ingest.admission import Admission, Room
     from impact_ingest.limits import Limits
     from impact_ingest.metrics import DoorMetrics
     from impact_ingest.rules import ProductRules, Rules
+    from impact_ingest.split import Mode
+    from impact_ingest.status import AcceptedEvents
     from impact_schemas.identity import Identities, Pseudonyms
-    from impact_schemas.keys import ApiKey, KeyStore
+    from impact_schemas.keys import KeyStore
 
 PATH = "/v1/events"
+BUG = "Something is wrong inside the service: see its log."
 
 log = structlog.get_logger()
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,15 @@ class Options(NamedTuple):
     atomic: bool
 
 
-class Verdicts(NamedTuple):
+@dataclass(slots=True)
+class Verdicts:
     """What is to become of the events of one request."""
 
     accepted: list[KeyedEvent]
+    identities: list[bytes]  # of the accepted
     rejected: list[Rejection]
     quarantined: list[KeyedEvent]  # one for each rejection
-    forbidden: int  # rejections for a source or type that is not the product's
+    forbidden: int = 0  # rejections for a source or type that is not the product's
 
 
 class Reply(NamedTuple):
@@ -84,19 +89,19 @@ class Reply(NamedTuple):
 
 
 class Door:
-    """ASGI: answers `POST /v1/events` and leaves every other path to `app`."""
+    """ASGI: answers `POST /v1/events`."""
 
-    def __init__(self, app: ASGIApp, *, parts: DoorParts, metrics: DoorMetrics, in_flight: InFlight) -> None:
-        self._app = app
+    def __init__(
+        self, parts: DoorParts, metrics: DoorMetrics, admission: Admission, accepted: AcceptedEvents
+    ) -> None:
         self._parts = parts
         self._metrics = metrics
-        self._in_flight = in_flight
+        self._admission = admission
+        self._accepted = accepted
+        self._judges: dict[str, tuple[ProductRules, Judge]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. Whatever goes wrong with it is answered, never raised; a bug is raised."""
-        if scope["type"] != "http" or scope["path"] != PATH:
-            await self._app(scope, receive, send)
-            return
+        """One request. Whatever goes wrong with it is answered, never raised; a bug is both."""
         started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         body = Body(receive, headers)
@@ -106,72 +111,67 @@ class Door:
             reply = _reply_to(problem)
         except ClientGone:
             return
+        except Exception:
+            await self._send(send, _reply_to(Problem(500, "internal_error", BUG)), body)
+            raise
         await self._send(send, reply, body)
         self._metrics.count_request(reply.status, perf_counter() - started)
 
     async def _reply(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Reply:
+        parts = self._parts
         if scope["method"] != "POST":
             detail = f"{PATH} takes POST only."
             raise Problem(405, "method_not_allowed", detail, headers={"Allow": "POST"})
-        key = await self._authenticate(headers.get(b"authorization", b""))
-        rules = self._parts.rules.of(key.product)
+        key = await authenticate(headers.get(b"authorization", b""), parts.keys, parts.clock())
+        rules = parts.rules.of(key.product)
         if rules is None:
             detail = f"The service has no catalog of {key.product}, so no event can be taken: add its file."
             raise Problem(403, "unknown_product", detail)
         options = _options(scope["query_string"])
-        with self._in_flight.admit() as room:
-            events = await self._events(scope["headers"], headers, body, room)
-            return await self._settle(events, rules, options)
+        room = self._admission.enter(key.product)
+        try:
+            mode, text = await self._text(headers, body, room)
+            if len(text) < parts.limits.large_request_bytes:
+                verdicts = self._judge(mode, text, scope["headers"], rules, options, room)
+            else:
+                async with room.turn:
+                    verdicts = self._judge(mode, text, scope["headers"], rules, options, room)
+                    await asyncio.sleep(0)  # the other products first
+            return await self._settle(verdicts, rules, options)
+        finally:
+            room.leave()
 
-    async def _authenticate(self, header: bytes) -> ApiKey:
-        scheme, _, text = header.decode("latin-1").partition(" ")
-        split_text = split_key(text.strip()) if scheme.lower() == "bearer" else None
-        if split_text is None:
-            raise _unauthorized(
-                "Send `Authorization: Bearer <key>` with a key that `impact keys create` made."
-            )
-        key_id, secret = split_text
-        key = await self._parts.keys.find(key_id)
-        if key is None or not opens(key, secret, self._parts.clock()):
-            raise _unauthorized("The key is unknown, expired or revoked: make one with `impact keys create`.")
-        if "write" not in key.scopes:
-            detail = "The key may not write events: use one with the scope `write`."
-            raise Problem(403, "scope_missing", detail)
-        return key
-
-    async def _events(
-        self,
-        header_list: Sequence[tuple[bytes, bytes]],
-        headers: dict[bytes, bytes],
-        body: Body,
-        room: Reservation,
-    ) -> Events:
+    async def _text(self, headers: dict[bytes, bytes], body: Body, room: Room) -> tuple[Mode, bytes]:
+        """The inflated body. Raises Problem, and ClientGone."""
         limits = self._parts.limits
         body.check_length(limits)
         mode = mode_of(headers.get(b"content-type", b""), headers)
-        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
-        if encoding not in ENCODINGS:
+        encoding = headers.get(b"content-encoding")
+        if encoding is None:
+            wire = await body.read(limits, room)
+            return mode, inflate(wire, "identity", limits)
+        name = encoding.decode("latin-1").strip().lower()
+        if name not in ENCODINGS:
             raise Problem(
                 415,
                 "unsupported_encoding",
                 f"Content-Encoding may be {', '.join(ENCODINGS)}.",
                 headers={"Accept-Encoding": ", ".join(ENCODINGS)},
             )
-        wire = await body.read(limits, room)
-        text = inflate(wire, encoding, limits)
-        if text is not wire:
-            room.grow(len(text))
-        return split(mode, text, header_list, limits)
+        text = inflate(await body.read(limits, room), name, limits)
+        room.grow(len(text))
+        return mode, text
 
-    async def _settle(self, events: Events, rules: ProductRules, options: Options) -> Reply:
-        """From decoded events to the answer; nothing waits but the appends."""
-        verdicts = self._judge(events, rules, options)
+    async def _settle(self, verdicts: Verdicts, rules: ProductRules, options: Options) -> Reply:
+        """From verdicts to the answer; nothing waits but the appends."""
         if options.dry_run:
             return _reply_with(200, verdicts)
         _refuse_whole_request(verdicts)
         refused = bool(verdicts.rejected) and (options.atomic or not verdicts.accepted)
         await self._append(rules.product, verdicts, events_too=not refused)
         accepted = 0 if refused else len(verdicts.accepted)
+        if accepted:
+            self._accepted.add(verdicts.identities)
         self._metrics.count_events(
             rules.product, accepted, [rejection.code for rejection in verdicts.rejected]
         )
@@ -188,9 +188,41 @@ class Door:
             raise _nothing_accepted(verdicts.rejected)
         return _reply_with(207 if verdicts.rejected else 202, verdicts)
 
-    def _judge(self, events: Events, rules: ProductRules, options: Options) -> Verdicts:
+    def _judge(
+        self,
+        mode: Mode,
+        text: bytes,
+        header_list: Sequence[tuple[bytes, bytes]],
+        rules: ProductRules,
+        options: Options,
+        room: Room,
+    ) -> Verdicts:
+        """Splits and judges without a pause. Raises Problem 400 or 413."""
+        events = split(mode, text, header_list, self._parts.limits)
+        room.charge(len(events.decoded))
+        judge = self._judge_of(rules)
+        verdicts = Verdicts([], judge.identities, [], [])
+        accept, taken = judge.accept, verdicts.accepted.append
+        for index, event in enumerate(events.decoded):
+            try:
+                taken(accept(event, events.sizes[index]))
+            except Refused as refused:
+                if events.single and refused.code == "invalid_envelope":
+                    raise _bad_request(refused) from None
+                verdicts.forbidden += refused.forbidden
+                verdicts.rejected.append(_rejection(index, event, refused))
+                if not options.dry_run:
+                    verdicts.quarantined.append(judge.quarantine(event, refused))
+        return verdicts
+
+    def _judge_of(self, rules: ProductRules) -> Judge:
+        """One a product, until its catalog changes; begun for a request that arrives now."""
         parts = self._parts
-        latest = _EPOCH + timedelta(microseconds=parts.clock(), seconds=parts.limits.future_tolerance_s)
+        latest = datetime.fromtimestamp(parts.clock() / 1e6 + parts.limits.future_tolerance_s, UTC)
+        made = self._judges.get(rules.product)
+        if made is not None and made[0] is rules:
+            made[1].begin(latest)
+            return made[1]
         judge = Judge(
             rules,
             parts.identities,
@@ -198,20 +230,8 @@ class Door:
             latest=latest,
             max_event_bytes=parts.limits.max_event_bytes,
         )
-        verdicts = Verdicts([], [], [], 0)
-        forbidden = 0
-        accept, taken = judge.accept, verdicts.accepted.append
-        for index, (event, size) in enumerate(zip(events.decoded, events.sizes, strict=True)):
-            try:
-                taken(accept(event, size))
-            except Refused as refused:
-                if events.single and refused.code == "invalid_envelope":
-                    raise _bad_request(refused) from None
-                forbidden += refused.forbidden
-                verdicts.rejected.append(_rejection(index, event, refused))
-                if not options.dry_run:
-                    verdicts.quarantined.append(judge.quarantine(event, refused))
-        return verdicts._replace(forbidden=forbidden)
+        self._judges[rules.product] = rules, judge
+        return judge
 
     async def _append(self, product: str, verdicts: Verdicts, *, events_too: bool) -> None:
         """To the quarantine log and the event log, both durable on return. Raises Problem 503 or 413."""
@@ -235,8 +255,9 @@ class Door:
         headers = [
             (b"content-type", reply.media_type.encode()),
             (b"content-length", b"%d" % len(reply.body)),
-            *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
         ]
+        for name, value in reply.headers.items():
+            headers.append((name.lower().encode(), value.encode()))
         if early:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -246,9 +267,12 @@ class Door:
             await send({"type": "http.response.body", "body": b""})
 
 
+_NO_OPTIONS = Options(dry_run=False, atomic=False)
+
+
 def _options(query: bytes) -> Options:
     if not query:
-        return Options(dry_run=False, atomic=False)
+        return _NO_OPTIONS
     given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     return Options(_flag(given, "dry_run"), _flag(given, "atomic"))
 
@@ -260,10 +284,6 @@ def _flag(given: dict[str, list[str]], name: str) -> bool:
         case ["false"]:
             return False
     raise Problem(400, "bad_query", f"The query parameter {name} is true or false.")
-
-
-def _unauthorized(detail: str) -> Problem:
-    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="impact"'})
 
 
 def _bad_request(refused: Refused) -> Problem:

@@ -19,6 +19,11 @@ class Limits:
     max_nesting: int = 64
     max_requests_in_flight: int = 2_048
     max_bytes_in_flight: int = 64 * MIB  # objects made of JSON take 5 to 10 times as much, one body at a time
+    max_product_requests_in_flight: int = 1_024  # of one product: half, so that there is room for others
+    max_product_bytes_in_flight: int = 32 * MIB
+    max_events_per_s: float = 0.0  # of one product, in each process; 0 is no limit: nobody is refused unasked
+    burst_s: float = 10.0  # so many seconds' worth may come at once
+    large_request_bytes: int = 64 * 1024  # from here on the requests of a product are judged in turn
     body_deadline_s: float = 30.0
     drain_bytes: int = MIB  # read on after an early refusal, so that the client sees the answer
     drain_s: float = 1.0

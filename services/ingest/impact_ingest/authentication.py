@@ -1,0 +1,31 @@
+"""Who sends: `Authorization: Bearer <key>`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from impact_ingest.problems import Problem
+from impact_schemas.keys import opens, split_key
+
+if TYPE_CHECKING:
+    from impact_schemas.keys import ApiKey, KeyStore
+
+
+async def authenticate(header: bytes, keys: KeyStore, now: int) -> ApiKey:
+    """The key with scope `write` that the header carries. `now`: microseconds. Raises Problem 401 or 403."""
+    scheme, _, text = header.decode("latin-1").partition(" ")
+    split_text = split_key(text.strip()) if scheme.lower() == "bearer" else None
+    if split_text is None:
+        raise _unauthorized("Send `Authorization: Bearer <key>` with a key that `impact keys create` made.")
+    key_id, secret = split_text
+    key = await keys.find(key_id)
+    if key is None or not opens(key, secret, now):
+        raise _unauthorized("The key is unknown, expired or revoked: make one with `impact keys create`.")
+    if "write" not in key.scopes:
+        detail = "The key may not write events: use one with the scope `write`."
+        raise Problem(403, "scope_missing", detail)
+    return key
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="impact"'})
