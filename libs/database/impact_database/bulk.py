@@ -8,19 +8,21 @@ with a value for each of the given columns of one table, in Python types (see `i
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import TypeDecorator, type_coerce
+from sqlalchemy.types import NullType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Column, Dialect, FromClause
+    from sqlalchemy import Column, Dialect, FromClause, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 Row = tuple[Any, ...]
 Columns = tuple["Column[Any]", ...]
 
-_PG_NUMERIC = 1700  # NUMERIC's type id: the one type whose result processor asks for it
 _SQLITE_MAX_PARAMETERS = 32_766
 
 
@@ -149,22 +151,43 @@ def _chunks(rows: Sequence[Row], dialect: Dialect, width: int) -> Iterator[Seque
 
 
 def _to_driver(columns: Columns, rows: Collection[Row], dialect: Dialect) -> list[Row]:
-    processors = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns]
-    return _process(processors, rows)
+    return _convert([_binder(column, dialect) for column in columns], rows)
 
 
 def _from_driver(columns: Columns, rows: Iterable[Any], dialect: Dialect) -> list[Row]:
-    processors = [
-        column.type.dialect_impl(dialect).result_processor(dialect, _PG_NUMERIC) for column in columns
-    ]
-    return _process(processors, [tuple(row) for row in rows])
+    return _convert([_reader(column, dialect) for column in columns], [tuple(row) for row in rows])
 
 
-def _process(processors: Sequence[Callable[[Any], Any] | None], rows: Collection[Row]) -> list[Row]:
-    if not rows or not any(processors):
+def _binder(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    kind = column.type  # the drivers take and give all other types as they are
+    return partial(_bind, kind, dialect) if isinstance(kind, TypeDecorator) else None
+
+
+def _reader(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    kind = column.type
+    return partial(_read, kind, dialect) if isinstance(kind, TypeDecorator) else None
+
+
+def _bind(kind: TypeDecorator[Any], dialect: Dialect, value: Any) -> Any:
+    return None if value is None else kind.process_bind_param(value, dialect)
+
+
+def _read(kind: TypeDecorator[Any], dialect: Dialect, value: Any) -> Any:
+    return None if value is None else kind.process_result_value(value, dialect)
+
+
+def _convert(converters: Sequence[Callable[[Any], Any] | None], rows: Collection[Row]) -> list[Row]:
+    if not rows or not any(converters):
         return list(rows)
     by_column = [
-        values if process is None else [process(value) for value in values]
-        for process, values in zip(processors, zip(*rows, strict=True), strict=True)
+        values if convert is None else [convert(value) for value in values]
+        for convert, values in zip(converters, zip(*rows, strict=True), strict=True)
     ]
     return list(zip(*by_column, strict=True))
+
+
+async def select_rows(connection: AsyncConnection, statement: Select[Any], columns: Columns) -> list[Row]:
+    """Runs a select of just these columns; several times as quick as through SQLAlchemy's own types."""
+    untyped = statement.with_only_columns(*(type_coerce(column, NullType()) for column in columns))
+    result = await connection.execute(untyped)
+    return _from_driver(columns, result.all(), connection.dialect)

@@ -34,6 +34,13 @@ def from_nanos(nanos: int) -> Decimal:
     return Decimal(nanos).scaleb(-SCALE, EXACT)
 
 
+def to_text(nanos: int) -> str:
+    """The decimal text of `nanos` units of 10^-9, always with nine decimals."""
+    sign = "-" if nanos < 0 else ""
+    whole, rest = divmod(abs(nanos), ONE)
+    return f"{sign}{whole}.{rest:09d}"
+
+
 def divide(numerator: int, denominator: int) -> int:
     """numerator / denominator in nanos, rounded half to even; `denominator` must not be 0.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -47,6 +48,16 @@ def to_micros(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+@lru_cache(maxsize=1 << 14)  # bucket starts are few, and met again and again
+def _to_text(micros: int) -> str:
+    return to_datetime(micros).replace(tzinfo=None).isoformat(" ")
+
+
+@lru_cache(maxsize=1 << 14)
+def _from_text(text: str) -> int:
+    return to_micros(datetime.fromisoformat(text).replace(tzinfo=UTC))
+
+
 class Instant(TypeDecorator[int]):
     """A moment in microseconds since 1970, UTC."""
 
@@ -62,16 +73,13 @@ class Instant(TypeDecorator[int]):
         """Microseconds to what the driver takes."""
         if value is None:
             return None
-        moment = to_datetime(value)
-        return moment.replace(tzinfo=None).isoformat(" ") if dialect.name == "sqlite" else moment
+        return _to_text(value) if dialect.name == "sqlite" else to_datetime(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002 (fixed by SQLAlchemy)
         """What the driver gives to microseconds."""
         if value is None:
             return None
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value).replace(tzinfo=UTC)
-        return to_micros(value)
+        return _from_text(value) if isinstance(value, str) else to_micros(value)
 
 
 class Exact(TypeDecorator[int]):
@@ -81,7 +89,7 @@ class Exact(TypeDecorator[int]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """SQLite has no exact numbers: decimal text there."""
+        """SQLite has no exact numbers: decimal text there, always with nine decimals."""
         kind = String() if dialect.name == "sqlite" else Numeric(38, numbers.SCALE)
         return dialect.type_descriptor(kind)
 
@@ -89,12 +97,15 @@ class Exact(TypeDecorator[int]):
         """Nanos to what the driver takes."""
         if value is None:
             return None
-        exact = numbers.from_nanos(value)
-        return format(exact, "f") if dialect.name == "sqlite" else exact
+        return numbers.to_text(value) if dialect.name == "sqlite" else numbers.from_nanos(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002 (fixed by SQLAlchemy)
         """What the driver gives to nanos."""
-        return None if value is None else int(Decimal(value).scaleb(numbers.SCALE, numbers.EXACT))
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return int(value.replace(".", ""))  # nine decimals: the digits are the nanos
+        return int(Decimal(value).scaleb(numbers.SCALE, numbers.EXACT))
 
 
 metadata = MetaData()

@@ -230,12 +230,12 @@ class _Fold:
 
     def _count(self, buckets: dict[BucketKey, Partial], group: _Group) -> None:
         """Works out each metric for a group, and adds it to the total and to the group's segments."""
+        seen, last_time = len(group.events), max((event.time for event in group.events), default=0)
         for rule, splits in group.fed.rules:
             resolution = max(rule.finest, group.resolution, key=RESOLUTIONS.__getitem__)
             start = floor(group.start, RESOLUTIONS[resolution])
             total = _partial(buckets, BucketKey(rule.total, resolution, start))
-            for event in group.events:
-                total.see(event.time)
+            total.see(seen, last_time)
             added = self._partial_of(rule, group.events)
             if added is None:
                 continue

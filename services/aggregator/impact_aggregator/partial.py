@@ -33,11 +33,11 @@ class Partial:
         self.sketch: Sketch | None = None
         self.updated_at: int | None = None  # when the database last took it, where it did
 
-    def see(self, time: int) -> None:
-        """Notes an event of the metric's types, whether or not it belongs to the metric."""
-        self.seen += 1
-        if self.last_time is None or time > self.last_time:
-            self.last_time = time
+    def see(self, events: int, last_time: int) -> None:
+        """Notes events of the metric's types, whether or not they belong to the metric."""
+        if events:
+            self.seen += events
+            self.last_time = _of_both(max, self.last_time, last_time)
 
     def add_numbers(self, nanos: Sequence[int]) -> None:
         """Adds values to an empty partial."""

@@ -404,16 +404,14 @@ async def _inputs(connection: AsyncConnection, wanted: dict[tuple[Span, ...], li
 
 
 async def _add_inputs(connection: AsyncConnection, inputs: Inputs, ids: list[int], spans: list[Span]) -> None:
-    rows = await connection.execute(
-        select(bucket).where(
-            bucket.c.series_id.in_(ids),
-            bucket.c.resolution == spans[0].resolution,
-            bucket.c.bucket_start >= min(span.first for span in spans),
-            bucket.c.bucket_start <= max(span.last for span in spans),
-        )
+    wanted = select(bucket).where(
+        bucket.c.series_id.in_(ids),
+        bucket.c.resolution == spans[0].resolution,
+        bucket.c.bucket_start >= min(span.first for span in spans),
+        bucket.c.bucket_start <= max(span.last for span in spans),
     )
-    for row in rows:
-        key, _, partial = partial_of(tuple(row))
+    for row in await bulk.select_rows(connection, wanted, tuple(bucket.c)):
+        key, _, partial = partial_of(row)
         for span in spans:
             if span.first <= key.start <= span.last:
                 place = (key.series_id, span.name)
