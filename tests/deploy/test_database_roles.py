@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from deploy.grafana import overview
 from impact_database import migrate
 from impact_database.engine import connect
+from impact_database.event_status import SqlEventStatus
 from impact_schemas.views import VIEWS
 
 if TYPE_CHECKING:
@@ -71,7 +72,14 @@ async def test_the_reader_neither_writes_nor_sees_the_tables(migrated: URL, stat
 async def test_ingest_sees_the_keys_and_no_numbers(migrated: URL) -> None:
     async with logged_in(migrated, "impact_ingest") as connection:
         await connection.execute(text("SELECT * FROM api_key"))
-    for statement in ("SELECT 1 FROM rolling_metrics", "SELECT 1 FROM bucket", "DELETE FROM api_key"):
+        assert await SqlEventStatus(connection.engine).find("water", b"x", "/water/1", "e-1") is None
+    for statement in (
+        "SELECT 1 FROM rolling_metrics",
+        "SELECT 1 FROM bucket",
+        "SELECT payload FROM quarantine",
+        "SELECT event FROM amendment",
+        "DELETE FROM api_key",
+    ):
         async with logged_in(migrated, "impact_ingest") as connection:
             with pytest.raises(DBAPIError, match="permission denied"):
                 await connection.execute(text(statement))

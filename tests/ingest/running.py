@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from impact_eventlog.ports import EventLogWriter, KeyedEvent
     from impact_ingest.limits import Limits
+    from impact_ingest.status import Settled
     from impact_schemas.catalog import Catalog
 
 MASTER = b"a master key that is only for tests"
@@ -120,6 +121,16 @@ class Keys:
         return self._known.get(key_id)
 
 
+class KnownEvents(dict[bytes, "Settled"]):
+    """An EventStatus in memory, by identity; it fails while it has the entry `down`."""
+
+    async def find(self, product: str, identity: bytes, source: str, event_id: str) -> Settled | None:
+        assert IDENTITIES.of(product, source, event_id) == identity
+        if b"down" in self:
+            raise OSError("the database is away")
+        return self.get(identity)
+
+
 async def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
     """Returns when `condition` holds."""
     async with asyncio.timeout(timeout_s):
@@ -178,6 +189,7 @@ class Service:
     key: str
     rules: Rules
     registry: CollectorRegistry
+    known: KnownEvents
 
     async def send(
         self, content: Any, kind: str = "cloudevents-batch+json", **options: Any
@@ -223,7 +235,7 @@ async def running(
     now: int | None = NOW,
 ) -> AsyncIterator[Service]:
     """A door that listens; `now` None is the real clock."""
-    keys, registry, rules = Keys(), CollectorRegistry(), Rules(parsed_catalogs())
+    keys, registry, rules, known = Keys(), CollectorRegistry(), Rules(parsed_catalogs()), KnownEvents()
     app = create_app(
         catalogs=rules,
         writer=writer,
@@ -233,6 +245,7 @@ async def running(
         registry=registry,
         limits=limits,
         readiness={"event log": writer.ready},
+        known_events=known,
         clock=(lambda: time.time_ns() // 1000) if now is None else (lambda: now),
     )
     listening = socket.create_server(("127.0.0.1", 0))
@@ -248,7 +261,7 @@ async def running(
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False
         ) as client:
-            yield Service(client, port, keys, keys.make("water"), rules, registry)
+            yield Service(client, port, keys, keys.make("water"), rules, registry, known)
     finally:
         await _close(server)
 

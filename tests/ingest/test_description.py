@@ -87,7 +87,7 @@ async def test_codes_of_the_description_are_the_codes_of_verdicts(service: Servi
 
 async def test_the_door_and_the_operations_are_described_and_secured(service: Service) -> None:
     document = await described(service)
-    assert list(document["paths"]) == ["/v1/events", "/healthz", "/readyz", "/metrics"]
+    assert list(document["paths"]) == ["/v1/events", "/v1/events/status", "/healthz", "/readyz", "/metrics"]
     assert document["paths"]["/v1/events"]["post"]["security"] == [{"key": []}]
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert (await service.client.get("/docs")).status_code == 200

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 # What the roles of least privilege may read, where the database has them: see deploy/postgres/roles.sh.
 _NOT_FOR_READERS = {"quarantined_events": {"payload"}}
-_FOR_INGEST = ("api_key", "alembic_version")
+_FOR_INGEST = {
+    "api_key": "",
+    "alembic_version": "",
+    "amendment": "(target, kind)",
+    "event_identity": "(identity)",
+    "quarantine": "(product, event_source, event_id)",
+}
 
 _MIGRATE_LOCK = 0x1A9AC7  # any constant: two migrations at once would trip over each other
 
@@ -77,7 +83,7 @@ def _remake_views(connection: Connection) -> None:
 
 
 def _grant(connection: Connection) -> None:
-    """Lets impact_reader (analysts, Grafana) see the views, and impact_ingest the keys; nothing more."""
+    """Lets impact_reader (analysts, Grafana) see the views, and impact_ingest what its work needs."""
     present = set(connection.scalars(text("SELECT rolname FROM pg_roles WHERE rolname LIKE 'impact%'")))
     for role in present & {"impact_reader", "impact_ingest"}:
         connection.execute(text(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"))
@@ -87,7 +93,8 @@ def _grant(connection: Connection) -> None:
             columns = ", ".join(column.name for column in view.columns if column.name not in hidden)
             connection.execute(text(f"GRANT SELECT ({columns}) ON {view.name} TO impact_reader"))
     if "impact_ingest" in present:
-        connection.execute(text(f"GRANT SELECT ON {', '.join(_FOR_INGEST)} TO impact_ingest"))
+        for table, columns in _FOR_INGEST.items():
+            connection.execute(text(f"GRANT SELECT {columns} ON {table} TO impact_ingest"))
 
 
 def _revision(connection: Connection) -> str | None:

@@ -272,7 +272,14 @@ changed_series = Table(
     metadata,
     Column("id", _row_id, primary_key=True, autoincrement=True),
     Column("series_id", BigInteger, nullable=False),
-    Column("day", Instant),  # the day bucket that changed; null: none, but compute the series anew
+)
+
+changed_day = Table(
+    "changed_day",  # the same, for calendar periods: which day buckets changed
+    metadata,
+    Column("id", _row_id, primary_key=True, autoincrement=True),
+    Column("series_id", BigInteger, nullable=False),
+    Column("day", Instant, nullable=False),
 )
 
 changed_sketch = Table(
@@ -380,6 +387,7 @@ quarantine = Table(
     Column("payload", Text),
     Column("replayed_at", Instant),
     Index("quarantine_by_time", "product", "received_at"),
+    Index("quarantine_by_event", "product", "event_id"),
 )
 
 log_hole = Table(

@@ -32,6 +32,7 @@ from impact_cli.settings import (
 from impact_cli.terminal import Refused
 from impact_database import migrate as schema
 from impact_database.engine import connect
+from impact_database.event_status import SqlEventStatus
 from impact_database.keys import SqlKeyStore
 from impact_schemas.identity import Identities, Pseudonyms, derive_key
 
@@ -207,6 +208,7 @@ async def _door(
         events_topic=events_topic,
         quarantine_topic=quarantine_topic,
         readiness={"event log": writer.ready, "keys": keys.ready, **readiness},
+        known_events=SqlEventStatus(engine),
     )
     await keys.start()
     try:

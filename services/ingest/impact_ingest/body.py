@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
@@ -31,6 +31,7 @@ class Body:
     def __init__(self, receive: Receive, headers: dict[bytes, bytes]) -> None:
         self._receive = receive
         self._length = headers.get(b"content-length")
+        self._expired = False
         self.arrived = self._length in (None, b"0") and b"transfer-encoding" not in headers
 
     def check_length(self, limits: Limits) -> None:
@@ -42,12 +43,23 @@ class Body:
     async def read(self, limits: Limits, room: Room) -> bytes:
         """The whole body as received. Raises Problem 413, 408 or 503, and ClientGone."""
         self.arrived = False
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine runs in a task)
+        # what asyncio.timeout does, at a third of its cost, which every small request would feel
+        deadline = asyncio.get_running_loop().call_later(limits.body_deadline_s, self._expire, task)
         try:
-            async with asyncio.timeout(limits.body_deadline_s):
-                return await self._collect(limits, room)
-        except TimeoutError:
+            return await self._collect(limits, room)
+        except asyncio.CancelledError:
+            if not self._expired or task.uncancel() > 0:
+                raise
             detail = f"The body did not arrive within {limits.body_deadline_s:g} s."
             raise Problem(408, "body_timeout", detail) from None
+        finally:
+            deadline.cancel()
+
+    def _expire(self, task: asyncio.Task[Any]) -> None:
+        self._expired = True
+        task.cancel()
 
     async def _collect(self, limits: Limits, room: Room) -> bytes:
         chunks: list[bytes] = []

@@ -104,7 +104,7 @@ _STATUS = {
         "status": {
             "enum": ["waiting", "counted", "duplicate", "quarantined", "retracted", "unknown"],
             "description": "waiting: accepted by this process, not yet counted; counted: it is in the "
-            "numbers, once, however often it was sent; quarantined: it was refused, and not counted under this id; "
+            "numbers, once, however often it was sent; quarantined: it was refused, and is not counted; "
             "retracted: taken back, also before it came; unknown: never seen, or not for long enough.",
         },
     },

@@ -71,12 +71,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "changed_day",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("series_id", sa.BigInteger(), nullable=False),
+        sa.Column("day", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "changed_series",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
         sa.Column("series_id", sa.BigInteger(), nullable=False),
-        sa.Column("day", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -241,6 +249,7 @@ def upgrade() -> None:
         sa.Column("replayed_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("topic", "partition", "offset", "position"),
     )
+    op.create_index("quarantine_by_event", "quarantine", ["product", "event_id"], unique=False)
     op.create_index("quarantine_by_time", "quarantine", ["product", "received_at"], unique=False)
     op.create_table(
         "rolling_day",
