@@ -81,7 +81,7 @@ class Pipeline:
         self.catalogs = catalogs
         self.clock = clock
         self.store = Store(engine, clock, holder)
-        self.rolling = Rolling(engine, clock, holder)
+        self.rolling = Rolling(engine, clock, holder, period_pause=0)
         self.use(active)
         self.claims: dict[int, Claim] = {}
         self.log = log

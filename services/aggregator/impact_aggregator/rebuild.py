@@ -27,6 +27,7 @@ from impact_eventlog import Partition
 from impact_schemas.tables import (
     bucket,
     catalog_state,
+    changed_day,
     changed_series,
     changed_sketch,
     claim,
@@ -271,7 +272,8 @@ class Rebuild:
         days = select(bucket.c.series_id, bucket.c.bucket_start).where(
             bucket.c.series_id.in_(ids), bucket.c.resolution == "1d"
         )
-        await connection.execute(insert(changed_series).from_select(["series_id", "day"], days.distinct()))
+        await connection.execute(insert(changed_series).from_select(["series_id"], ids))
+        await connection.execute(insert(changed_day).from_select(["series_id", "day"], days.distinct()))
         columns = ["series_id", "resolution", "bucket_start"]
         sketches = select(*(bucket.c[name] for name in columns)).where(
             bucket.c.series_id.in_(ids), bucket.c.resolution != ALL_TIME, bucket.c.sketch.is_not(None)

@@ -8,7 +8,7 @@ in one transaction that also renews the lease.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, literal, or_, select
 from sqlalchemy.exc import DBAPIError
@@ -36,6 +36,7 @@ from impact_database import bulk
 from impact_schemas.tables import (
     bucket,
     catalog_state,
+    changed_day,
     changed_series,
     changed_sketch,
     merged_estimate,
@@ -47,12 +48,13 @@ from impact_schemas.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Row, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 MAX_CHANGES = 50_000  # rows of a tick; what is beyond waits for the next
+PERIOD_PAUSE = 5_000_000  # microseconds: a year has 365 buckets a series, and nobody watches it by the second
 _CHUNK = 1_000  # series in one query
 _SERIALIZATION_FAILURE = "40001"
 
@@ -70,23 +72,19 @@ class Point(NamedTuple):
     reading: Reading
 
 
-class _Changes(NamedTuple):
-    """What the fold wrote down: rows to delete when it is done, and the days that changed of each series."""
-
-    ids: list[int]
-    days: dict[int, set[int]]
-
-
 class Rolling:
     """Keeps `rolling_value` and `period_value` right, as long as this process holds the lease."""
 
-    def __init__(self, engine: AsyncEngine, clock: Callable[[], int], holder: str) -> None:
+    def __init__(
+        self, engine: AsyncEngine, clock: Callable[[], int], holder: str, period_pause: int = PERIOD_PAUSE
+    ) -> None:
         if engine.dialect.name == "postgresql":
             # one snapshot for the whole tick: a ratio's two halves are of the same moment
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._engine = engine
         self._clock = clock
         self._holder = holder
+        self._period_pause = period_pause
         self._metrics = Metrics({}, {})
         self._generation = -1
         self._offered: tuple[Metrics, int] | None = None  # taken up between ticks, never within one
@@ -130,6 +128,7 @@ class Rolling:
 
     def _forget(self) -> None:
         self._last_tick: int | None = None
+        self._last_periods: int | None = None
         self._series: dict[int, Series] = {}
         self._states: dict[Name, tuple[tuple[bool, ...], tuple[bool, ...]]] = {}
         self._last_times: dict[Name, int | None] = {}
@@ -141,14 +140,14 @@ class Rolling:
             return None
         now = self._clock()
         await self._keep_day(connection, now)
-        changes = await _read_changes(connection)
-        touched = set(changes.days) | await self._sliding(connection, now)
+        changes = await _rows(connection, changed_series)
+        touched = {row.series_id for row in changes} | await self._sliding(connection, now)
         await self._learn(connection, touched)
         points = await self._recompute(connection, touched, now)
         await _write_points(connection, points, now)
-        await self._write_periods(connection, changes.days, now)
+        await self._follow_periods(connection, now)
         await self._write_positions(connection, now)
-        await _delete_by_id(connection, changed_series, changes.ids)
+        await _delete(connection, changed_series, changes)
         await self._merge_sketches(connection)
         await self._expire(connection, now)
         self._last_tick = now
@@ -273,8 +272,20 @@ class Rolling:
 
     # --- calendar periods -----------------------------------------------------------------------------
 
+    async def _follow_periods(self, connection: AsyncConnection, now: int) -> None:
+        """Every few seconds: the months, quarters and years that contain a day that changed."""
+        if self._last_periods is not None and 0 <= now - self._last_periods < self._period_pause:
+            return
+        self._last_periods = now
+        rows = await _rows(connection, changed_day)
+        days: dict[int, set[int]] = defaultdict(set)
+        for row in rows:
+            days[row.series_id].add(row.day)
+        await self._learn(connection, days)
+        await self._write_periods(connection, days, now)
+        await _delete(connection, changed_day, rows)
+
     async def _write_periods(self, connection: AsyncConnection, days: dict[int, set[int]], now: int) -> None:
-        """The months, quarters and years that contain a day that changed."""
         changed: dict[Period, Segments] = defaultdict(lambda: defaultdict(set))
         for series_id, one in self._counted(days):
             for day in days[series_id]:
@@ -337,8 +348,7 @@ class Rolling:
 
     async def _merge_sketches(self, connection: AsyncConnection) -> None:
         """Estimates of one bucket over all shards; where there is one shard its own estimate holds."""
-        table = changed_sketch.c
-        rows = (await connection.execute(select(changed_sketch).order_by(table.id).limit(MAX_CHANGES))).all()
+        rows = await _rows(connection, changed_sketch)
         places = {(row.series_id, row.resolution, row.bucket_start) for row in rows}
         await self._learn(connection, {place[0] for place in places})
         columns = (bucket.c.series_id, bucket.c.resolution, bucket.c.bucket_start)
@@ -354,7 +364,7 @@ class Rolling:
             aggregate = self._metrics.definition((one.product, one.metric)).aggregate
             estimates.append((*place, _merged(partials).value(aggregate or "") or 0))
         await bulk.upsert(connection, tuple(merged_estimate.c), estimates)
-        await _delete_by_id(connection, changed_sketch, [row.id for row in rows])
+        await _delete(connection, changed_sketch, rows)
 
     async def _expire(self, connection: AsyncConnection, now: int) -> None:
         """Deletes fine buckets beyond their age, once an hour."""
@@ -371,18 +381,14 @@ class Rolling:
 _GONE = "gone"  # of a segment all of whose events were taken back: it is not there, as if never sent
 
 
-async def _read_changes(connection: AsyncConnection) -> _Changes:
-    table = changed_series.c
-    rows = (await connection.execute(select(changed_series).order_by(table.id).limit(MAX_CHANGES))).all()
-    days: dict[int, set[int]] = defaultdict(set)
-    for row in rows:
-        days[row.series_id] |= set() if row.day is None else {row.day}
-    return _Changes([row.id for row in rows], days)
+async def _rows(connection: AsyncConnection, changes: Table) -> Sequence[Row[Any]]:
+    """What the fold wrote down, up to a tick's fill."""
+    return (await connection.execute(select(changes).order_by(changes.c.id).limit(MAX_CHANGES))).all()
 
 
-async def _delete_by_id(connection: AsyncConnection, table: Table, ids: list[int]) -> None:
+async def _delete(connection: AsyncConnection, changes: Table, rows: Sequence[Row[Any]]) -> None:
     # exactly those that were read: one with a smaller id may become visible later
-    await bulk.delete_by_key(connection, (table.c.id,), [(one,) for one in ids])
+    await bulk.delete_by_key(connection, (changes.c.id,), [(row.id,) for row in rows])
 
 
 def _merged(partials: Iterable[Partial]) -> Partial:

@@ -56,8 +56,7 @@ class Distinct:
             if len(self._members) > EXACT_LIMIT:
                 self._to_registers()
         else:
-            for hashed in other._members:
-                _register(self._registers, hashed)
+            _register(self._registers, other._members)
 
     def estimate(self) -> int:
         """The number of different values: exact up to EXACT_LIMIT."""
@@ -87,17 +86,17 @@ class Distinct:
     def _to_registers(self) -> bytearray:
         if self._registers is None:
             self._registers = bytearray(_REGISTERS)
-            for hashed in self._members:
-                _register(self._registers, hashed)
+            _register(self._registers, self._members)
             self._members = set()
         return self._registers
 
 
-def _register(registers: bytearray, hashed: int) -> None:
-    place = hashed >> _REST_BITS
-    rank = _REST_BITS - (hashed & _REST_MASK).bit_length() + 1
-    if registers[place] < rank:
-        registers[place] = rank
+def _register(registers: bytearray, hashes: set[int]) -> None:
+    values = np.fromiter(hashes, dtype=np.uint64, count=len(hashes))
+    places = (values >> np.uint64(_REST_BITS)).astype(np.intp)
+    rest = (values & np.uint64(_REST_MASK)).astype(np.float64)  # 50 bits: exact
+    ranks = _REST_BITS + 1 - np.frexp(rest)[1]  # the exponent is the bit length
+    np.maximum.at(np.frombuffer(registers, dtype=np.uint8), places, ranks.astype(np.uint8))
 
 
 def _estimate(registers: bytearray) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from impact_aggregator.amendments import Amendment
@@ -29,6 +29,7 @@ from impact_schemas.tables import (
     amendment,
     bucket,
     catalog_state,
+    changed_day,
     changed_series,
     changed_sketch,
     claim,
@@ -372,16 +373,12 @@ class Store:
 async def _note_changes(connection: AsyncConnection, states: States) -> None:
     """For the tick: which series changed, on which day; and which sketches are to be merged over shards."""
     days = sorted({(key.series_id, key.start) for key, _ in states if key.resolution == "1d"})
-    rows = [{"series_id": series_id, "day": day} for series_id, day in days]
-    await connection.execute(insert(changed_series), rows)
-    sketches = sorted(
-        {key for (key, _), state in states.items() if state.sketch and key.resolution != ALL_TIME}
-    )
-    if sketches:
-        names = ("series_id", "resolution", "bucket_start")
-        await connection.execute(
-            insert(changed_sketch), [dict(zip(names, key, strict=True)) for key in sketches]
-        )
+    ids = sorted({series_id for series_id, _ in days})
+    await bulk.insert(connection, (changed_series.c.series_id,), [(one,) for one in ids])
+    await bulk.insert(connection, (changed_day.c.series_id, changed_day.c.day), days)
+    sketches = {key for (key, _), state in states.items() if state.sketch and key.resolution != ALL_TIME}
+    table = changed_sketch.c
+    await bulk.insert(connection, (table.series_id, table.resolution, table.bucket_start), sorted(sketches))
 
 
 def _amendment_row(one: Amendment) -> tuple[object, ...]:
