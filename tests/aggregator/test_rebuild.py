@@ -75,6 +75,16 @@ async def test_a_rebuild_gives_the_tables_of_live_counting(
         assert await one.rows("SELECT * FROM ledger") == ledger
 
 
+async def test_a_metric_that_no_event_matched_is_still_shown(one: Pipeline, catalog: Catalog) -> None:
+    await one.count([visit("a", kept=True)])
+    await one.rolling.tick()
+    before = await one.rolling_values("missed", "all")
+    await rebuild(one).run()
+    await take_up(one, catalog)
+    await one.rolling.tick()
+    assert await one.rolling_values("missed", "all") == before == {"{}": (0, 0, "ok")}
+
+
 async def test_a_changed_metric_gets_its_history_back(one: Pipeline) -> None:
     await one.count([visit("a", minutes=5, kept=False), visit("b", minutes=7, kept=True)])
     await one.count([visit("c", minutes=9, kept=True), correction("x", "a", minutes=6, kept=False)])

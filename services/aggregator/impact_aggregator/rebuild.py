@@ -20,9 +20,10 @@ from impact_aggregator.decode import Event, decode_record
 from impact_aggregator.fold import Folded, Known, fold
 from impact_aggregator.partial import Partial
 from impact_aggregator.recount import Recounter, is_first_copy
-from impact_aggregator.rules import Rules
+from impact_aggregator.rules import TOTAL, Rules, Series
 from impact_aggregator.store import Batch, Claim, ClaimLost
 from impact_aggregator.windows import ALL_TIME
+from impact_database import bulk
 from impact_eventlog import Partition
 from impact_schemas.tables import (
     bucket,
@@ -269,6 +270,9 @@ class Rebuild:
         ids = select(series.c.series_id).where(
             tuple_(series.c.product, series.c.metric, series.c.version).in_(names)
         )
+        totals = [Series(*name, TOTAL) for name in names]  # shown even where no event matched
+        rows = [(total.series_id, *total) for total in totals]
+        await bulk.insert_missing(connection, tuple(series.c), rows)
         days = select(bucket.c.series_id, bucket.c.bucket_start).where(
             bucket.c.series_id.in_(ids), bucket.c.resolution == "1d"
         )
