@@ -9,10 +9,11 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := libs services examples deploy tests
+SOURCES := libs services examples deploy tests benchmarks
 ARGS ?=
+QUIXSTREAMS := .cache/quixstreams/installed
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ check: $(VENV)/dev.stamp ## linters, formatting, types, import rules, Dockerfile
 	$(BIN)/uv lock --check --quiet || { echo "uv.lock is behind pyproject.toml: run make lock" >&2; exit 1; }
 	@$(foreach name,$(LOCKED),$(call export,$(name)) | diff - requirements/$(name).txt \
 	  || { echo "requirements/$(name).txt is behind uv.lock: run make lock" >&2; exit 1; };)
+
+bench: $(VENV)/dev.stamp $(QUIXSTREAMS) ## measure, and write docs/performance.md (12 min); less: QUICK=1, ONLY=aggregator,growth
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(ARGS)
 
 lock: $(VENV)/dev.stamp ## after a change of dependencies in pyproject.toml: bring uv.lock and requirements/ up to date
 	$(BIN)/uv lock
@@ -65,6 +69,10 @@ $(VENV)/demo.stamp: requirements/demo.txt pyproject.toml | $(BIN)/pip
 	$(PIP) install --quiet --no-deps --require-hashes -r requirements/demo.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+# What the aggregator is measured beside; it pins older libraries than ours. Without it that row is left out.
+$(QUIXSTREAMS): | $(BIN)/pip
+	-$(BIN)/python -m venv $(@D) && $(@D)/bin/pip install --quiet quixstreams==3.28.1 && touch $@
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 $(BIN)/pip:

@@ -1,0 +1,62 @@
+"""The door's own benchmark (`benchmarks.ingest`) as rows of the table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.process import ROOT, TIMEOUT_S
+from benchmarks.results import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.plan import Plan
+
+SECTION = "Ingest"
+NOTE = (
+    "`impact ingest` with `acks=all` on real Kafka, over up to 64 connections. The others do less: the bare"
+    " route reads a body and says 202, FastAPI with pydantic has no keys and makes no pseudonyms. The floor"
+    " is decode, schema, pseudonym, identity, encode and Kafka batch in a loop, without HTTP and broker."
+)
+_OURS = "the service"
+
+
+def run(plan: Plan) -> list[Row]:
+    """All rows of the section."""
+    plan.tell(f"{SECTION}: all loads")
+    with tempfile.TemporaryDirectory(prefix="impact-bench-") as folder:
+        file = Path(folder, "ingest.json")
+        command = [sys.executable, "-m", "benchmarks.ingest", "--json", str(file)]
+        if plan.runs == 1:
+            command.append("--quick")
+        # the command is a module of ours with our own arguments
+        ran = subprocess.run(  # noqa: S603
+            command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        if ran.returncode != 0:
+            raise RuntimeError(f"benchmarks.ingest failed:\n{ran.stderr[-3000:]}")
+        found = json.loads(file.read_text())["rows"]
+    return list(_rows(found))
+
+
+def _rows(found: list[dict[str, Any]]) -> Iterator[Row]:
+    for one in found:
+        facts = [f"{one['ratio_to_floor']:.2f} x floor"]
+        if "events_per_s" in one:
+            facts.append(f"{one['events_per_s']:,.0f} events/s, {one['rss_mib']:.0f} MiB")
+        size = one["size"]
+        target, met = _target(one) if one["name"] == _OURS else ("", None)
+        what = f"{one['name']}, {size:,} a request"
+        yield Row(SECTION, what, one["cpu_us"], "us an event", ", ".join(facts), target, met)
+
+
+def _target(one: dict[str, Any]) -> tuple[str, bool | None]:
+    if one["size"] == 1000:
+        return "<= 2 x floor", one["ratio_to_floor"] <= 2
+    limit_us = {10: 8, 1: 40}.get(one["size"])
+    return ("", None) if limit_us is None else (f"<= {limit_us} us", one["cpu_us"] <= limit_us)
