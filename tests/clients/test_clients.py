@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx
 import pytest
 
+from impact_database.keys import REFRESH_S
+from tests.cli.in_process import impact
 from tests.cli.service import Service, environment, wait_until
 
 if TYPE_CHECKING:
@@ -172,6 +174,30 @@ def test_a_client_that_is_refused_says_so(service: Service) -> None:
     access = {"IMPACT_URL": service.url, "IMPACT_KEY": "imp_00000000_" + "A" * 43}
     for client in (curl, python):
         assert run(client(CLIENTS), CLIENTS, **access).returncode != 0
+
+
+def test_a_second_key_lives_beside_the_first_until_it_is_revoked(service: Service) -> None:
+    def status(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/cloudevents-batch+json"}
+        return httpx.post(f"{service.url}/v1/events", content=b"[]", headers=headers).status_code
+
+    def made(*scopes: str) -> dict[str, str]:
+        options = [option for scope in scopes for option in ("--scope", scope)]
+        told = impact("keys", "create", "clinic", *options, "--data", str(service.data), "--json")
+        key: dict[str, str] = json.loads(told.stdout)
+        return key
+
+    second = made("write", "import")
+    assert (status(service.key()), status(second["key"])) == (202, 202)
+    assert status(made("read")["key"]) == 403
+    revoked = impact("keys", "revoke", second["key_id"], "--data", str(service.data))
+    assert revoked.exit_code == 0
+    # the running service loads its keys every REFRESH_S, and when it is shown one that it does not know
+    assert REFRESH_S < 60
+    assert status(f"imp_00000000_{'A' * 43}") == 401
+    assert (status(second["key"]), status(service.key())) == (401, 202)
+    listed = json.loads(impact("keys", "list", "clinic", "--data", str(service.data), "--json").stdout)
+    assert {one["state"] for one in listed if one["key_id"] == second["key_id"]} == {"revoked"}
 
 
 def test_the_outbox_forgets_an_event_only_after_its_verdict() -> None:

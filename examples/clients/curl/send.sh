@@ -3,10 +3,10 @@
 #   IMPACT_URL=http://127.0.0.1:8080 IMPACT_KEY=imp_... ./send.sh
 set -eu
 
-# Retried: 408, 429, 500, 502, 503, 504 and what breaks on the way. curl waits as long as Retry-After says.
-# Sending the same ids again is safe: an event is counted once.
+# Retried: 408, 429, 500, 502, 503, 504, timeouts and a service that is not there. curl waits as long as
+# Retry-After says. Sending the same ids again is safe: an event is counted once.
 post() {
-  curl --silent --show-error --fail-with-body --retry 5 --retry-all-errors --retry-max-time 60 \
+  curl --silent --show-error --fail-with-body --retry 5 --retry-connrefused --retry-max-time 60 \
     --header "Authorization: Bearer $IMPACT_KEY" --header "Content-Type: $1" \
     --data-binary @- "$IMPACT_URL/v1/events"
   echo
