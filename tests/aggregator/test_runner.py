@@ -1,0 +1,204 @@
+"""The running aggregator over a real embedded log: what it counts, what it waits for, when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import text
+
+from impact_aggregator import counting
+from impact_aggregator.runner import Aggregator
+from impact_aggregator.store import LogReplaced
+from impact_database import migrate
+from impact_database.engine import connect, read_only
+from impact_eventlog import KeyedEvent
+from impact_eventlog.embedded import EmbeddedReader, EmbeddedWriter
+from impact_schemas.catalog import parse_catalog
+from tests.aggregator.conftest import EVENTS, NOON, QUARANTINE, TEXT, identities, payload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from impact_schemas.catalog import Catalog
+
+WAIT_S = 30.0
+
+
+class Running:
+    """An aggregator on a log and a database of its own."""
+
+    def __init__(self, folder: Path, writer: EmbeddedWriter, catalog: Catalog) -> None:
+        self.writer = writer
+        self.task: asyncio.Task[None]
+        self.engine = connect(f"sqlite:///{folder / 'metrics.db'}")
+        self.registry = CollectorRegistry()
+        log = folder / "events.db"
+        self.aggregator = Aggregator(
+            reader=EmbeddedReader(log, [EVENTS, QUARANTINE], writer=writer),
+            history=EmbeddedReader(log, [EVENTS, QUARANTINE]),
+            engine=self.engine,
+            catalogs={catalog.product: catalog},
+            identities=identities,
+            registry=self.registry,
+            quarantine_topic=QUARANTINE,
+            holder="test",
+        )
+
+    async def append(self, *raws: bytes, topic: str = EVENTS) -> None:
+        await self.writer.append(topic, "clinic", [KeyedEvent(b"k" * 16, raw) for raw in raws])
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        async with read_only(self.engine).connect() as connection:
+            return [tuple(row) for row in await connection.execute(text(sql))]
+
+    async def until(self, sql: str, wanted: Callable[[list[tuple[Any, ...]]], bool]) -> list[tuple[Any, ...]]:
+        """The rows, as soon as they are as wanted."""
+        async with asyncio.timeout(WAIT_S):
+            while not wanted(rows := await self.rows(sql)):  # noqa: ASYNC110 (nothing here could be awaited)
+                await asyncio.sleep(0.05)
+        return rows
+
+    async def until_ledger(self, *expected: int) -> None:
+        """Until received, counted, duplicates and quarantined are so."""
+        sql = "SELECT received, counted, duplicates, quarantined FROM ledger"
+        await self.until(sql, lambda rows: rows == [expected])
+
+    def metrics(self) -> str:
+        return generate_latest(self.registry).decode()
+
+
+@asynccontextmanager
+async def running(folder: Path, catalog: Catalog) -> AsyncIterator[Running]:
+    writer = EmbeddedWriter(folder / "events.db")
+    await writer.start()
+    made = Running(folder, writer, catalog)
+    await migrate.upgrade(made.engine)
+    made.task = asyncio.create_task(made.aggregator.run())
+    try:
+        yield made
+        await made.aggregator.stop()
+        await made.task
+    finally:
+        made.task.cancel()
+        await asyncio.gather(made.task, return_exceptions=True)
+        await writer.stop()
+        await made.engine.dispose()
+
+
+async def test_events_become_numbers_in_sql_and_gauges(tmp_path: Path, catalog: Catalog) -> None:
+    async with running(tmp_path, catalog) as one:
+        data = {"language": "es", "region": "north", "minutes": 12}
+        await one.append(payload("a", data), payload("b", {"kept": False}), payload("a", data))
+        await one.until_ledger(3, 2, 1, 0)
+        await one.until(
+            "SELECT value FROM rolling_metrics"
+            " WHERE metric = 'minutes' AND time_window = 'all' AND segment = '{}'",
+            lambda rows: rows == [(12.0,)],
+        )
+        text_of_metrics = one.metrics()
+    for line in (
+        'impact_minutes{product="clinic",window="all"} 12.0',
+        'impact_minutes_by_language{language="es",product="clinic",window="all"} 12.0',
+        'impact_visits_by_language{language="(unknown)",product="clinic",window="all"} 1.0',
+        'impact_visits_by_region_language{language="es",product="clinic",region="north",window="all"} 1.0',
+        'impact_metric_state{metric="visits",product="clinic",status="ok",window="all"} 1.0',
+        'impact_aggregator_events_total{outcome="counted"} 2.0',
+        'impact_aggregator_events_total{outcome="duplicate"} 1.0',
+        "impact_aggregator_freshness_seconds_count 1.0",
+    ):
+        assert line in text_of_metrics
+    assert "impact_mean_minutes{" in text_of_metrics
+    assert 'impact_catalog_info{product="clinic"' in text_of_metrics
+    # a value that is not known is absent, never 0
+    assert 'impact_mean_minutes_by_region{product="clinic",region="(unknown)"' not in text_of_metrics
+
+
+async def test_what_is_no_event_is_quarantined_and_the_rest_of_its_record_counts(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}), b'{"id": 5}', b"17", payload("b", {}))
+        await one.until_ledger(4, 2, 0, 2)
+        rows = await one.rows("SELECT code, payload FROM quarantined_events ORDER BY payload")
+        assert rows == [("invalid_envelope", "17"), ("invalid_envelope", '{"id": 5}')]
+
+
+async def test_the_doors_rejections_are_read_from_their_own_log(tmp_path: Path, catalog: Catalog) -> None:
+    rejected = b'{"code":"schema_violation","detail":"too long","pointer":"/data/minutes","event":{"id":"x"}}'
+    async with running(tmp_path, catalog) as one:
+        await one.append(rejected, topic=QUARANTINE)
+        await one.append(payload("a", {}))
+        await one.until_ledger(2, 1, 0, 1)
+        rows = await one.rows("SELECT code, detail, pointer, event_id FROM quarantined_events")
+        assert rows == [("schema_violation", "too long", "/data/minutes", "x")]
+
+
+async def test_a_type_that_the_catalog_lacks_waits_for_the_catalog_and_is_then_counted(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    """The door may take up a changed catalog some seconds before the aggregator does."""
+    more = TEXT.replace("events:\n", "events:\n  clinic.call.v1: {data: {type: object}}\n", 1)
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}))
+        await one.until_ledger(1, 1, 0, 0)
+        await one.append(payload("c", {}, event_type="clinic.call.v1"))
+        await asyncio.sleep(1.5)
+        assert await one.rows("SELECT received FROM ledger") == [(1,)]
+        one.aggregator.use({"clinic": parse_catalog(more, "clinic.yaml")})
+        await one.until_ledger(2, 2, 0, 0)
+
+
+async def test_a_type_that_never_gets_into_the_catalog_is_quarantined(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "PATIENCE_S", 0.5)
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}), payload("c", {}, event_type="clinic.call.v1"))
+        await one.until_ledger(2, 1, 0, 1)
+
+
+async def test_a_catalog_that_another_process_made_active_stops_the_fold_until_it_is_here(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    from impact_aggregator.active import activate
+
+    changed = parse_catalog(TEXT.replace("title: Clinic", "title: Clinics"), "clinic.yaml")
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}))
+        await one.until_ledger(1, 1, 0, 0)
+        await activate(one.engine, {"clinic": changed}, NOON)
+        await one.append(payload("b", {}))
+        await asyncio.sleep(1.5)
+        assert await one.rows("SELECT received FROM ledger") == [(1,)]
+        assert not await one.aggregator.ready()
+        one.aggregator.use({"clinic": changed})
+        await one.until_ledger(2, 2, 0, 0)
+        assert await one.rows("SELECT title FROM products") == [("Clinics",)]
+
+
+async def test_a_log_that_ends_before_what_was_counted_stops_the_start(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}))
+        await one.until_ledger(1, 1, 0, 0)
+        async with one.engine.begin() as connection:
+            await connection.exec_driver_sql("UPDATE claim SET next_offset = 9")
+    with pytest.raises(ExceptionGroup) as raised:
+        async with running(tmp_path, catalog) as one:
+            await asyncio.wait([one.task], timeout=WAIT_S)
+    assert raised.group_contains(LogReplaced, match="bring the whole log back")
+
+
+async def test_it_goes_on_where_it_was_after_a_restart(tmp_path: Path, catalog: Catalog) -> None:
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}))
+        await one.until_ledger(1, 1, 0, 0)
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}), payload("b", {}))
+        await one.until_ledger(3, 2, 1, 0)
