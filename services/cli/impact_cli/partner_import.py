@@ -23,7 +23,7 @@ from impact_cli import partner_journal
 from impact_cli.partner_journal import Known, as_content, as_text
 from impact_cli.partner_mapping import Wrong, read_rows, row_id
 from impact_cli.partner_plan import Stamp, compare, new_event, step_to
-from impact_cli.send import SendError, send
+from impact_cli.send import RETRIED, SendError, send
 from impact_cli.terminal import Refused, WrongUse
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 CHUNK_STEPS = 500  # between two notes in the journal; `send` keeps all rejections of so many
 SHOWN = 20
 LOOKUPS_AT_ONCE = 8
+LOOKUP_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between attempts while the service is too busy
 COUNTED_OR_ON_THE_WAY = frozenset({"counted", "duplicate", "waiting"})
 
 
@@ -338,18 +339,25 @@ class _Lookup:
         if not self._tells:
             return "unknown"
         async with self._at_once:
-            try:
-                answer = await self._client.get(
-                    self._url, params={"source": self._source, "id": event_id}, headers=self._headers
-                )
-            except httpx.TransportError as error:
-                raise SendError(f"no answer from {self._url}: {error}") from error
+            answer = await self._asked(event_id)
         if answer.status_code in (404, 405):
             self._tells = False
             return "unknown"
         if answer.status_code != 200:
             raise SendError(f"{self._url} answered {answer.status_code}: {answer.text[:200]}")
         return str(answer.json().get("status", "unknown"))
+
+    async def _asked(self, event_id: str) -> httpx.Response:
+        parameters = {"source": self._source, "id": event_id}
+        for pause in (*LOOKUP_PAUSES_S, None):
+            try:
+                answer = await self._client.get(self._url, params=parameters, headers=self._headers)
+            except httpx.TransportError as error:
+                raise SendError(f"no answer from {self._url}: {error}") from error
+            if pause is None or answer.status_code not in RETRIED:
+                break
+            await asyncio.sleep(pause)
+        return answer
 
 
 def _is_counted(elsewhere: Mapping[Key, _Elsewhere], row: Row) -> bool:
