@@ -155,19 +155,9 @@ class Comparison:
                 continue
             above = self._numbers[metric.product, ratio.numerator]
             below = self._numbers[metric.product, ratio.denominator]
-            for table, keys in (
-                ("expected_window", "time_window, segment"),
-                ("expected_period", "period, start, segment"),
-            ):
-                query = _RATIO.format(
-                    number=metric.number,
-                    table=table,
-                    keys=keys,
-                    above=above,
-                    below=below,
-                    splits=listed(",".join(split) for split in self._splits_of_ratio(metric)),
-                )
-                self._sql.execute(f"INSERT INTO {table} {query}")
+            splits = listed(",".join(split) for split in self._splits_of_ratio(metric))
+            query = _RATIO.format(number=metric.number, above=above, below=below, splits=splits)
+            self._sql.execute(f"INSERT INTO expected {query}")
 
     def _splits_of_ratio(self, metric: Metric) -> set[tuple[str, ...]]:
         """A ratio is split as both its parts are; where it names dimensions itself, by no others."""
@@ -328,15 +318,19 @@ SELECT metric, resolution, start, segment, e.n AS e_n, e.total AS e_total, e.lea
     m.min_cell IS NOT NULL AND p.segment IS NOT NULL
         AND COALESCE(p.n, p.total, p.mean, p.least, p.greatest, p.value) IS NULL AS is_hidden,
     COALESCE(e.n BETWEEN 1 AND m.min_cell - 1, FALSE) AS is_small
-FROM (SELECT * FROM expected_bucket WHERE {kept}) e
-FULL JOIN (SELECT * FROM published_bucket WHERE {kept} AND NOT (n IS NOT DISTINCT FROM 0
+FROM (SELECT *, place AS resolution FROM expected WHERE kind = 'bucket') e
+FULL JOIN (SELECT * FROM published_bucket WHERE NOT (n IS NOT DISTINCT FROM 0
     AND COALESCE(total, 0) = 0 AND COALESCE(value, 0) = 0)) p USING (metric, resolution, start, segment)
 JOIN metric m USING (metric)
+WHERE {kept}
 """
 
 # A segment without events in the window has the value of nothing, if events of its metric came at all.
 _WINDOW_PAIRS = """
-WITH own AS (SELECT e.* FROM expected_window e JOIN frame USING (metric, time_window)),
+WITH own AS (
+    SELECT e.*, f.time_window FROM expected e JOIN frame f ON f.metric = e.metric AND f.time_window = e.place
+    WHERE e.kind = 'rolling'
+),
 joined AS (
     SELECT metric, time_window, segment, COALESCE(e.n, 0) AS e_n, f.stale, f.min_cell,
         CASE WHEN NOT f.seen THEN NULL WHEN e.segment IS NULL THEN f.zero ELSE e.value END AS e_value,
@@ -370,22 +364,26 @@ SELECT metric, period, start, segment, COALESCE(e.n, 0) AS e_n,
     COALESCE(m.min_cell IS NOT NULL AND p.status = 'suppressed' AND p.value IS NULL AND p.n IS NULL, FALSE)
         AS is_hidden,
     COALESCE(e.n BETWEEN 1 AND m.min_cell - 1, FALSE) AS is_small
-FROM expected_period e FULL JOIN published_period p USING (metric, period, start, segment)
+FROM (SELECT *, place AS period FROM expected WHERE kind = 'period') e
+FULL JOIN published_period p USING (metric, period, start, segment)
 JOIN metric m USING (metric)
 WHERE metric NOT IN ({skipped})
 """
 
 # Tolerances of the parts add up relatively; the quotient itself goes through doubles.
 _RATIO = """
-SELECT {number}, {keys}, split, COALESCE(b.n, 0), NULL, NULL, NULL, value,
+SELECT {number}, kind, place, start, segment, split, COALESCE(b.n, 0), NULL, NULL, NULL, value,
     CAST(ceil(abs(value::DOUBLE) * (1e-12 + 1.1 * (
         COALESCE(a.tolerance::DOUBLE / NULLIF(abs(a.value::DOUBLE), 0), 0)
         + COALESCE(b.tolerance::DOUBLE / NULLIF(abs(b.value::DOUBLE), 0), 0)))) AS HUGEINT) + 1
 FROM (
-    SELECT {keys}, COALESCE(a.split, b.split) AS split, a, b, CASE WHEN COALESCE(b.value, 0) <> 0
-        THEN CAST(round(COALESCE(a.value, za.zero)::DOUBLE / b.value::DOUBLE * 1e9) AS HUGEINT) END AS value
-    FROM (SELECT * FROM {table} WHERE metric = {above}) a
-    FULL JOIN (SELECT * FROM {table} WHERE metric = {below}) b USING ({keys})
+    SELECT kind, place, start, segment, COALESCE(a.split, b.split) AS split, a, b,
+        CASE WHEN COALESCE(b.value, 0) <> 0 THEN
+            CAST(round(COALESCE(a.value, za.zero)::DOUBLE / b.value::DOUBLE * 1e9) AS HUGEINT)
+        END AS value
+    FROM (SELECT * FROM expected WHERE metric = {above} AND kind <> 'bucket') a
+    FULL JOIN (SELECT * FROM expected WHERE metric = {below} AND kind <> 'bucket') b
+        USING (kind, place, start, segment)
     JOIN metric za ON za.metric = {above}
 )
 WHERE split IN {splits}

@@ -22,14 +22,7 @@ ONE = "1000000000::HUGEINT"
 EXACT_UNIQUE = 1024  # beyond it `unique` is an estimate
 UNIQUE_TOLERANCE = 4 * 0.0081  # four standard errors
 QUANTILE_TOLERANCE = 0.01
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-
-
-class Key(NamedTuple):
-    """A column that rows are grouped by."""
-
-    name: str
-    sql: str
+QUANTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
 def literal(text: str) -> str:
@@ -59,7 +52,7 @@ def selection(definition: Definition, places: Mapping[str, int], table: str) -> 
         "retracted",
         "corrected",
         f"{_value(definition, places)} AS value",
-        f"{_place(definition, places)} AS place",
+        f"{_place(definition, places)} AS per",
         *(
             f"{_label(dimension, places)} AS {_dimension_column(definition, name)}"
             for name, dimension in definition.dimensions.items()
@@ -68,7 +61,7 @@ def selection(definition: Definition, places: Mapping[str, int], table: str) -> 
     tests = [f"type IN {listed(definition.event)}"]
     tests += [_condition(places[path], condition) for path, condition in definition.where.items()]
     chosen = f"SELECT {', '.join(columns)} FROM {table} WHERE {' AND '.join(tests)}"
-    needed = "value IS NOT NULL AND place IS NOT NULL"
+    needed = "value IS NOT NULL AND per IS NOT NULL"
     return f"SELECT * FROM ({chosen}) WHERE {needed}"
 
 
@@ -120,8 +113,33 @@ def _dimension_column(definition: Definition, name: str) -> str:
     return f"dimension_{list(definition.dimensions).index(name)}"
 
 
-def segment(definition: Definition, split: tuple[str, ...]) -> str:
-    """The segment's JSON text for the rows of `selection`."""
+class Span(NamedTuple):
+    """A stretch of time that events are added up over: a kind of bucket, a window, or a kind of period."""
+
+    kind: str  # bucket, rolling or period
+    place: str  # resolution, window or period
+    start: str  # SQL: where it begins for an event; NULL if the event is in none
+
+
+def cells(definition: Definition, spans: Iterable[Span], source: str) -> str:
+    """The rows of `source`, once for each split and span that they are in."""
+    splits = [
+        f"{{'split': {literal(','.join(split))}, 'segment': {_segment(definition, split)}}}"
+        for split in definition.splits
+    ]
+    places = [
+        f"{{'kind': {literal(span.kind)}, 'place': {literal(span.place)}, 'start': {span.start}}}"
+        for span in spans
+    ]
+    return (
+        "SELECT * EXCLUDE (cell, span), cell.*, span.*"
+        f" FROM (SELECT *, unnest([{', '.join(splits)}]) AS cell"
+        f" FROM (SELECT *, unnest([{', '.join(places)}]) AS span FROM {source}))"
+        " WHERE span.start IS NOT NULL"
+    )
+
+
+def _segment(definition: Definition, split: tuple[str, ...]) -> str:
     heads = [literal(f'"{name}":') for name in split]
     columns = [_dimension_column(definition, name) for name in split]
     parts = [f"{head} || {column}" for head, column in zip(heads, columns, strict=True)]
@@ -131,55 +149,39 @@ def segment(definition: Definition, split: tuple[str, ...]) -> str:
 # --- what they add up to ------------------------------------------------------------------------------
 
 
-def aggregation(definition: Definition, keys: Iterable[Key], source: str, condition: str = "TRUE") -> str:
-    """SELECT of the keys and n, sum, least, greatest, value, and the tolerance of value, by group.
+def aggregation(definition: Definition, spans: Iterable[Span], source: str) -> str:
+    """SELECT of kind, place, start, segment, split, n, sum, least, greatest, value and its tolerance.
 
     `source` has the columns of `selection`.
     """
-    keys = tuple(keys)
-    names = ", ".join(key.name for key in keys)
-    chosen = ", ".join(f"{key.sql} AS {key.name}" for key in keys)
-    numbers = "sum(value), min(value), max(value)"
-    if definition.aggregate in ("count", "unique"):
-        numbers = "NULL::HUGEINT, NULL::HUGEINT, NULL::HUGEINT"
-    total, least, greatest = numbers.split(", ")
-    rows = f"SELECT {chosen}, value, place, time, tiebreak FROM {source} WHERE NOT retracted AND {condition}"
-    if definition.per is not None:
-        grouped = (
-            f"SELECT {names}, sum(n) AS n, sum(total) AS total, min(least) AS least,"
-            f" max(greatest) AS greatest, sum(value) AS value FROM (SELECT {names}, place, count(*) AS n,"
-            f" sum(value) AS total, min(value) AS least, max(value) AS greatest, {_LATEST} AS value"
-            f" FROM ({rows}) GROUP BY {names}, place) GROUP BY {names}"
-        )
-    else:
-        grouped = (
-            f"SELECT {names}, count(*) AS n, {total} AS total, {least} AS least, {greatest} AS greatest,"
-            f" {_aggregate(definition.aggregate)} AS value FROM ({rows}) GROUP BY {names}"
-        )
-    return (
-        f"SELECT {names}, n::BIGINT, total::HUGEINT, least::HUGEINT, greatest::HUGEINT, value::HUGEINT,"
-        f" {tolerance(definition.aggregate)} FROM ({grouped})"
-    )
+    rows = f"{cells(definition, spans, source)} AND NOT retracted"
+    keys, value = _KEYS, _AGGREGATES.get(definition.aggregate, f"{definition.aggregate}(value)")
+    if definition.per is not None:  # each place's latest, then their sum
+        rows = f"SELECT *, rank = 1 AS is_latest FROM (SELECT *, {_RANK_BY_TIME} AS rank FROM ({rows}))"
+        value = "sum(value) FILTER (is_latest)"
+    elif definition.aggregate in QUANTILES:  # by sorting, which unlike quantile_disc takes bounded memory
+        rows = f"SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY value) AS rank FROM ({rows})"
+        rows = f"SELECT *, count(*) OVER (PARTITION BY {keys}) AS size FROM ({rows})"
+        value = f"min(value) FILTER (rank * 100 >= size * {QUANTILES[definition.aggregate]})"
+    numbers = "NULL AS total, NULL AS least, NULL AS greatest"
+    if definition.aggregate not in ("count", "unique"):
+        numbers = "sum(value) AS total, min(value) AS least, max(value) AS greatest"
+    grouped = f"SELECT {keys}, count(*) AS n, {numbers}, {value} AS value FROM ({rows}) GROUP BY {keys}"
+    tolerance = _tolerance(definition.aggregate)
+    return f"SELECT {keys}, n, total, least, greatest, value, {tolerance} FROM ({grouped})"
 
 
-_LATEST = "max({'time': time, 'tiebreak': tiebreak, 'value': value}).value"
+_KEYS = "kind, place, start, segment, split"
+_RANK_BY_TIME = f"row_number() OVER (PARTITION BY {_KEYS}, per ORDER BY time DESC, tiebreak DESC)"
+_AGGREGATES = {
+    "count": f"count(*) * {ONE}",
+    "unique": f"count(DISTINCT value) * {ONE}",
+    "mean": "sum(value) // count(*)",  # cut off: within one unit of the last kept digit
+    "latest": "max({'time': time, 'tiebreak': tiebreak, 'value': value}).value",
+}
 
 
-def _aggregate(aggregate: str) -> str:
-    if aggregate == "count":
-        return f"count(*) * {ONE}"
-    if aggregate == "unique":
-        return f"count(DISTINCT value) * {ONE}"
-    if aggregate == "mean":
-        return "sum(value) // count(*)"  # cut off: within one unit of the last kept digit
-    if aggregate == "latest":
-        return _LATEST
-    if aggregate in QUANTILES:
-        return f"quantile_disc(value, {QUANTILES[aggregate]})"  # the value at rank ceil(q x n)
-    return f"{aggregate}(value)"
-
-
-def tolerance(aggregate: str) -> str:
+def _tolerance(aggregate: str) -> str:
     """How far a published `value` may be off, in units of 10^-9."""
     if aggregate == "mean":
         return ONE_UNIT

@@ -22,13 +22,13 @@ from impact_aggregator.verify.flatten import (
     columns_of_path,
     count_rejections,
 )
-from impact_aggregator.verify.metric_sql import Key, aggregation, floored, listed, literal, segment, selection
+from impact_aggregator.verify.metric_sql import Span, aggregation, floored, listed, selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from impact_aggregator.verify.definitions import Metric
+    from impact_aggregator.verify.definitions import Definition, Metric
     from impact_eventlog import Record
     from impact_schemas.identity import Identities
 
@@ -49,15 +49,11 @@ WINDOWS = {
 }
 PERIODS = ("month", "quarter", "year")
 
-_EXPECTED = (
-    "segment VARCHAR, split VARCHAR, n BIGINT, total HUGEINT, least HUGEINT, greatest HUGEINT,"
-    " value HUGEINT, tolerance HUGEINT"
-)
-_TABLES = f"""
+_TABLES = """
 CREATE TABLE aside (partition BIGINT, log_offset BIGINT, position BIGINT, code VARCHAR);
-CREATE TABLE expected_bucket (metric INTEGER, resolution VARCHAR, start BIGINT, {_EXPECTED});
-CREATE TABLE expected_window (metric INTEGER, time_window VARCHAR, {_EXPECTED});
-CREATE TABLE expected_period (metric INTEGER, period VARCHAR, start BIGINT, {_EXPECTED});
+CREATE TABLE expected (metric INTEGER, kind VARCHAR, place VARCHAR, start BIGINT, segment VARCHAR,
+    split VARCHAR, n BIGINT, total HUGEINT, least HUGEINT, greatest HUGEINT, value HUGEINT,
+    tolerance HUGEINT);
 """
 
 
@@ -75,7 +71,7 @@ class Recount:
         """Counts `metrics`, and the ledgers of `products`, with or without metrics."""
         self.metrics = metrics
         self.sql = duckdb.connect(
-            folder / "recount.duckdb",
+            ":memory:",
             config={"memory_limit": f"{memory_mib}MiB", "temp_directory": str(folder), "threads": 2},
         )
         self.sql.execute("SET preserve_insertion_order = false")
@@ -179,40 +175,16 @@ class Recount:
 
     # --- what the metrics make of it ------------------------------------------------------------------
 
-    def select(self, metric: Metric) -> None:
-        """Makes the table `matched`: the events of one metric that is no ratio."""
+    def count_anew(self, metric: Metric, moments: Mapping[str, int]) -> None:
+        """Adds all numbers of a metric that is no ratio to the table `expected`.
+
+        `moments`: the windows that are wanted, and when.
+        """
         query = selection(metric.definition, self._places[metric.product], self.first_of(metric.product))
         self.sql.execute(f"CREATE OR REPLACE TEMP TABLE matched AS {query}")
-
-    def fill_buckets(self, metric: Metric) -> None:
-        """The buckets of the metric in `matched`."""
-        for resolution, (step, age) in RESOLUTIONS.items():
-            if resolution == "1m" and not metric.definition.has_minutes:
-                continue
-            kept = "TRUE" if age is None else f"received_at - time <= {age}"
-            keys = (("resolution", literal(resolution)), ("start", floored(step)))
-            self._fill("expected_bucket", metric, keys, kept)
-
-    def fill_window(self, metric: Metric, window: str, as_of: int) -> None:
-        """The rolling values of the metric in `matched`, at one moment."""
-        self._fill("expected_window", metric, (("time_window", literal(window)),), within(window, as_of))
-
-    def fill_periods(self, metric: Metric) -> None:
-        """The calendar months, quarters and years of the metric in `matched`."""
-        for period in PERIODS:
-            start = f"epoch_us(date_trunc('{period}', make_timestamp(time)))"
-            self._fill("expected_period", metric, (("period", literal(period)), ("start", start)), "TRUE")
-
-    def _fill(self, table: str, metric: Metric, keys: tuple[tuple[str, str], ...], condition: str) -> None:
-        for split in metric.definition.splits:
-            group = [
-                Key("metric", str(metric.number)),
-                *(Key(*key) for key in keys),
-                Key("segment", segment(metric.definition, split)),
-                Key("split", literal(",".join(split))),
-            ]
-            query = aggregation(metric.definition, group, "matched", condition)
-            self.sql.execute(f"INSERT INTO {table} {query}")
+        spans = [*bucket_spans(metric.definition), *window_spans(moments), *PERIOD_SPANS]
+        query = aggregation(metric.definition, spans, "matched")
+        self.sql.execute(f"INSERT INTO expected SELECT {metric.number}, * FROM ({query})")
 
     def seen(self, metric: Metric, window: str, as_of: int) -> bool:
         """Whether any event of the metric's types came in the window, matching or not."""
@@ -235,6 +207,31 @@ class Recount:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """A query's rows."""
         return self.sql.execute(query).fetchall()
+
+
+def bucket_spans(definition: Definition) -> list[Span]:
+    """The buckets that are kept of a metric: fine ones not for an event that was too old on receipt."""
+    spans = []
+    for resolution, (step, age) in RESOLUTIONS.items():
+        start = floored(step)
+        if age is not None:
+            start = f"CASE WHEN received_at - time <= {age} THEN {start} END"
+        if resolution != "1m" or definition.has_minutes:
+            spans.append(Span("bucket", resolution, start))
+    return spans
+
+
+def window_spans(moments: Mapping[str, int]) -> list[Span]:
+    """Rolling windows at their moments; their rows have no start of their own."""
+    return [
+        Span("rolling", window, f"CASE WHEN {within(window, as_of)} THEN 0 END")
+        for window, as_of in moments.items()
+    ]
+
+
+PERIOD_SPANS = [
+    Span("period", period, f"epoch_us(date_trunc('{period}', make_timestamp(time)))") for period in PERIODS
+]
 
 
 def window_start(window: str, as_of: int) -> int | None:

@@ -267,11 +267,8 @@ def _count_anew(recount: Recount, published: _Published, progress: Progress) -> 
         progress("counting anew", done, len(recount.metrics))
         if metric.is_ratio:
             continue
-        recount.select(metric)
-        recount.fill_buckets(metric)
-        recount.fill_periods(metric)
-        for window in windows[metric.product, metric.name] & published.moments.keys():
-            recount.fill_window(metric, window, published.moments[window][1])
+        wanted = windows[metric.product, metric.name] & published.moments.keys()
+        recount.count_anew(metric, {window: published.moments[window][1] for window in wanted})
 
 
 def _ledger_differences(
