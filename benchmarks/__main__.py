@@ -1,6 +1,6 @@
 """`make bench`: measures, shows one table, and writes docs/performance.md and JSON.
 
-    python -m benchmarks [--only aggregator,growth] [--quick | --smoke] [--page FILE] [--json FILE]
+    python -m benchmarks [--only aggregator,growth] [--quick] [--page FILE] [--json FILE]
 
 A run of some sections or of small sizes does not touch docs/performance.md unless --page says so.
 """
@@ -48,9 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of: {', '.join(SECTIONS)}")
-    sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="small sizes, one run: two minutes")
-    sizes.add_argument("--smoke", action="store_true", help="tiny sizes: only shows that it runs")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one run: two minutes")
     parser.add_argument("--page", type=Path, help=f"the page to write [a full run: {PAGE.relative_to(ROOT)}]")
     parser.add_argument("--json", type=Path, default=JSON, help=f"[{JSON.relative_to(ROOT)}]")
     given = parser.parse_args(arguments)
@@ -58,9 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = sorted(set(wanted) - set(SECTIONS))
     if unknown:
         parser.error(f"there is no section {', '.join(unknown)}: there are {', '.join(SECTIONS)}")
-    in_full = not (given.quick or given.smoke) and set(wanted) == set(SECTIONS)
+    in_full = not given.quick and set(wanted) == set(SECTIONS)
     page = given.page or (PAGE if in_full else None)
-    _bench(wanted, plan.smoke if given.smoke else plan.quick if given.quick else plan.full, page, given.json)
+    _bench(wanted, plan.quick if given.quick else plan.full, page, given.json)
 
 
 def _bench(
@@ -80,7 +78,7 @@ def _bench(
             rows += SECTIONS[name].run(sizes(tell))
     console.print(results.table(rows))
     took = f"The run took {(time.monotonic() - started) / 60:.0f} minutes"
-    remark = f"{took}{'' if sizes is plan.full else f' with {sizes.__name__} sizes: not for comparison'}."
+    remark = f"{took}{'' if sizes is plan.full else ' with small sizes: not for comparison'}."
     notes = {SECTIONS[name].title: SECTIONS[name].note for name in wanted}
     results.write(rows, notes, remark, page, data)
     console.print(f"{remark} JSON: {data}" + (f", page: {page}" if page else ""), markup=False)

@@ -27,7 +27,7 @@ from impact_database.engine import connect
 from impact_eventlog import KeyedEvent
 from impact_eventlog.kafka import KafkaReader, KafkaSettings, KafkaWriter, create_topics
 from impact_schemas.identity import Identities
-from impact_schemas.wire import EVENTS_TOPIC, PARTITIONS, QUARANTINE_TOPIC, partition_of
+from impact_schemas.wire import EVENTS_TOPIC, PARTITIONS, partition_of
 from tests.rig.kafka import KafkaServer
 from tests.rig.postgres import PostgresServer, fresh_database
 
@@ -76,24 +76,26 @@ OURS = (
 # --- in the measured process --------------------------------------------------------------------------
 
 
-def drain(bootstrap: str, url: str, metrics: Sequence[str], events: int) -> dict[str, Any]:
+def drain(bootstrap: str, topic: str, url: str, metrics: Sequence[str], events: int) -> dict[str, Any]:
     """The aggregator as `impact aggregator` runs it, from its start until `events` are counted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_drain(bootstrap, url, metrics, events))
+        return runner.run(_drain(topics_on(bootstrap, topic), topic, url, metrics, events))
 
 
-async def _drain(bootstrap: str, url: str, metrics: Sequence[str], events: int) -> dict[str, Any]:
+async def _drain(
+    kafka: KafkaSettings, topic: str, url: str, metrics: Sequence[str], events: int
+) -> dict[str, Any]:
     engine = connect(url)
     registry = CollectorRegistry()
-    kafka = KafkaSettings(bootstrap=bootstrap)
+    topics = (topic, kafka.quarantine_topic)
     aggregator = Aggregator(
-        reader=KafkaReader(kafka, group=f"bench-{uuid.uuid4().hex}"),
-        history=KafkaReader(kafka, group=None),
+        reader=KafkaReader(kafka, topics, group=f"bench-{uuid.uuid4().hex}"),
+        history=KafkaReader(kafka, topics, group=None),
         engine=engine,
         catalogs=catalogs_of(catalog_text(metrics)),
         identities=Identities(MASTER),
         registry=registry,
-        quarantine_topic=QUARANTINE_TOPIC,
+        quarantine_topic=kafka.quarantine_topic,
         holder="bench",
     )
     gc.collect()
@@ -109,6 +111,11 @@ async def _drain(bootstrap: str, url: str, metrics: Sequence[str], events: int) 
     return {"cpu_us": spent.cpu_s / events * 1e6, "events_per_s": events / spent.wall_s}
 
 
+def topics_on(bootstrap: str, topic: str) -> KafkaSettings:
+    """The broker, with a quarantine topic beside `topic`."""
+    return KafkaSettings(bootstrap=bootstrap, quarantine_topic=f"{topic}.quarantine")
+
+
 def _counted(registry: CollectorRegistry) -> float:
     return registry.get_sample_value("impact_aggregator_events_total", {"outcome": "counted"}) or 0.0
 
@@ -121,7 +128,7 @@ def run(plan: Plan) -> list[Row]:
     results: defaultdict[Contender, list[dict[str, Any]]] = defaultdict(list)
     contenders = [FLOOR, NAIVE, *OURS, *([QUIX] if (QUIXSTREAMS / "installed").exists() else [])]
     with KafkaServer.temporary() as kafka, PostgresServer.temporary() as postgres:
-        asyncio.run(fill(kafka.bootstrap, plan.events))
+        asyncio.run(fill(kafka.bootstrap, EVENTS_TOPIC, SINGLES_TOPIC, plan.events))
         for _ in range(plan.runs):
             for contender in contenders:
                 plan.tell(f"{SECTION}: {contender.name}")
@@ -129,11 +136,11 @@ def run(plan: Plan) -> list[Row]:
     return list(_rows(results))
 
 
-async def fill(bootstrap: str, events: int) -> None:
+async def fill(bootstrap: str, topic: str, singles: str, events: int) -> None:
     """The same events twice: in our records, and one a record with the clinic as its key."""
-    kafka = KafkaSettings(bootstrap=bootstrap)
-    await create_topics(kafka, (EVENTS_TOPIC, QUARANTINE_TOPIC, SINGLES_TOPIC))
-    writer = KafkaWriter(kafka)
+    kafka = topics_on(bootstrap, topic)
+    await create_topics(kafka, (topic, kafka.quarantine_topic, singles))
+    writer = KafkaWriter(kafka, (topic, kafka.quarantine_topic))
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type="lz4", linger_ms=5)
     await writer.start()
     await producer.start()
@@ -141,12 +148,12 @@ async def fill(bootstrap: str, events: int) -> None:
     for start in range(0, events, REQUEST):
         made = list(maker.stream(range(start, min(start + REQUEST, events))))
         await writer.append(
-            EVENTS_TOPIC, PRODUCT, [KeyedEvent(maker.identity(number), event) for number, event in made]
+            topic, PRODUCT, [KeyedEvent(maker.identity(number), event) for number, event in made]
         )
         for number, event in made:
             clinic = clinic_of(number).encode()
             await producer.send(
-                SINGLES_TOPIC, event, key=clinic, partition=partition_of(clinic.rjust(8), PARTITIONS)
+                singles, event, key=clinic, partition=partition_of(clinic.rjust(8), PARTITIONS)
             )
     await producer.stop()
     await writer.stop()
@@ -168,7 +175,8 @@ def _one_run(
         )
     with database(contender.database, postgres) as url:
         before = family_cpu_s(postgres)
-        result = run_apart("benchmarks.aggregator:drain", url=url, metrics=contender.metrics, **common)
+        drained = "benchmarks.aggregator:drain"
+        result = run_apart(drained, topic=EVENTS_TOPIC, url=url, metrics=contender.metrics, **common)
         result["database_us"] = (family_cpu_s(postgres) - before) / events * 1e6
     return result
 

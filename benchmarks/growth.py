@@ -145,7 +145,7 @@ def _rows_by_series(plan: Plan, postgres: PostgresServer) -> Iterator[Row]:
     for series in plan.series:
         plan.tell(f"{SECTION}: {series:,} series")
         with database("postgresql", postgres) as url:
-            asyncio.run(_fill_series(url, series))
+            asyncio.run(fill_series(url, series))
             found = run_apart("benchmarks.growth:by_series", url=url, series=series, batches=plan.batches)
         events.append(found["event_us"])
         buckets.append(found["bucket_us"])
@@ -162,12 +162,12 @@ def _rows_by_identities(plan: Plan, postgres: PostgresServer) -> Iterator[Row]:
     with database("postgresql", postgres) as url:
         for count in plan.identities:
             plan.tell(f"{SECTION}: {count:,} identities")
-            asyncio.run(_fill_identities(url, count))
-            size = asyncio.run(_identity_bytes(url))
+            asyncio.run(fill_identities(url, count))
+            size = asyncio.run(identity_bytes(url))
             before = family_cpu_s(postgres)
             found = run_apart("benchmarks.growth:by_identities", url=url, batches=plan.batches)
             server_us = (family_cpu_s(postgres) - before) / (plan.batches + 2) / BATCH * 1e6
-            asyncio.run(_forget_numbers(url))
+            asyncio.run(forget_events(url))
             events.append(found["event_us"])
             beside = f"database {server_us:.1f} us, a batch of 2,000 takes {found['batch_ms']:.0f} ms"
             yield Row(SECTION, f"an event, {count:,} identities", found["event_us"], "us", beside)
@@ -187,7 +187,7 @@ def _flat(what: str, values: list[float], allowed: float) -> Row:
 # --- simulated state ----------------------------------------------------------------------------------
 
 
-async def _fill_series(url: str, count: int) -> None:
+async def fill_series(url: str, count: int) -> None:
     """All segments with the rows of today and of all time."""
     pairs = segments(count)
     texts = [TOTAL, *(f'{{"clinic":"{clinic}","language":"{language}"}}' for clinic, language in pairs)]
@@ -213,7 +213,7 @@ async def _fill_series(url: str, count: int) -> None:
     await engine.dispose()
 
 
-async def _fill_identities(url: str, count: int) -> None:
+async def fill_identities(url: str, count: int) -> None:
     """Brings the table to `count` rows with random identities."""
     engine = connect(url)
     async with engine.begin() as connection:
@@ -241,7 +241,7 @@ async def _analyze(engine: Any) -> None:
             await own.execute(text(f"VACUUM ANALYZE {name}"))
 
 
-async def _identity_bytes(url: str) -> float:
+async def identity_bytes(url: str) -> float:
     engine = connect(url)
     async with engine.connect() as connection:
         size = await connection.scalar(
@@ -251,7 +251,7 @@ async def _identity_bytes(url: str) -> float:
     return float(size or 0)
 
 
-async def _forget_numbers(url: str) -> None:
+async def forget_events(url: str) -> None:
     """Takes out what was counted, so that the next size begins with the same events."""
     engine = connect(url)
     async with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""How much is measured: in full, quickly, or just enough to see that it works."""
+"""How much is measured: in full, or quickly."""
 
 from __future__ import annotations
 
@@ -50,20 +50,5 @@ def quick(tell: Callable[[str], None]) -> Plan:
         flights=30_000,
         freshness_s=4,
         gauges=10_000,
-        tell=tell,
-    )
-
-
-def smoke(tell: Callable[[str], None]) -> Plan:
-    """A few seconds: only shows that every part runs."""
-    return Plan(
-        runs=1,
-        events=4_000,
-        series=(100,),
-        identities=(1_000,),
-        batches=2,
-        flights=2_000,
-        freshness_s=1,
-        gauges=100,
         tell=tell,
     )
