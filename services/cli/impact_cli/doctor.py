@@ -96,10 +96,11 @@ async def _settings(place: Place) -> str:
 def _limit_names() -> tuple[str, ...]:
     """Limits are settings where their service is installed."""
     try:
+        from impact_cli.http_heads import HeadLimits
         from impact_ingest.limits import Limits
     except ModuleNotFoundError:
         return ()
-    return tuple(field.name for field in fields(Limits))
+    return tuple(field.name for field in (*fields(Limits), *fields(HeadLimits)))
 
 
 async def _catalog(place: Place) -> str:

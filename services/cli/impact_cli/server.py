@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from impact_cli.http_heads import HeadLimits, bounded
+from impact_cli.settings import load_limits
 from impact_cli.terminal import Refused
 
 if TYPE_CHECKING:
@@ -48,9 +50,10 @@ def url_of(listening: socket.socket) -> str:
 async def serve(app: Starlette, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
     """Serves `app` with the work `beside` it until SIGTERM, SIGINT, or the end of any of them.
 
-    Requests under way get GRACE_S to end; then the work beside is cancelled. Raises what any of it raised.
+    Requests under way get GRACE_S to end; then the work beside is cancelled. Raises what any of it raised,
+    and SettingsError.
     """
-    server = _Server(_config(app))
+    server = _Server(_config(app, load_limits(HeadLimits)))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOPPING:
@@ -73,10 +76,10 @@ async def serve(app: Starlette, listening: socket.socket, *beside: Coroutine[Non
         task.result()
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def _config(app: Starlette, heads: HeadLimits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",  # refuses request smuggling, which h11 lets pass
+        http=bounded(heads),  # with httptools, which refuses the request smuggling that h11 lets pass
         ws="none",
         lifespan="on",
         log_config=None,
