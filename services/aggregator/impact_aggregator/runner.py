@@ -96,6 +96,8 @@ class Aggregator:
                 await self._consume()
                 for task in side:
                     await task
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group  # the first to fail; the others were cancelled for it
         finally:
             self._stopping.set()
             await self._reader.stop()
@@ -152,6 +154,8 @@ class Aggregator:
         await self._claim_assigned()
         records = await self._reader.poll(POLL_S)
         if not records:
+            if self._active is not None:  # a rebuild, or another process's catalog: no commit would tell
+                await self._check_generation(self._active)
             return
         # again: a catalog that was offered meanwhile is that under which the door took these events
         if await self._hold_catalog():
