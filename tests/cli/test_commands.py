@@ -76,7 +76,7 @@ def test_the_schema_for_editors_accepts_a_catalog() -> None:
         (("send", "events.ndjson", "--key", "k"), "cannot read events.ndjson"),
         (("demo", "--example", "unknown"), "there are flights"),
         (("no-such-command",), "No such command"),
-        (("send",), "Missing argument"),
+        (("send",), "give either a file of events"),
     ],
     ids=" ".join,
 )
