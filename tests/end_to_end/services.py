@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -92,6 +93,10 @@ class Process:
         self._process = None
         return code
 
+    def metrics(self) -> str:
+        """What Prometheus would scrape."""
+        return httpx.get(f"{self.url}/metrics", timeout=5).text
+
     def has_died(self) -> bool:
         """Whether it was ended by kill -9."""
         return self._process is not None and self._process.poll() == -signal.SIGKILL
@@ -117,17 +122,30 @@ class Service:
         self.door: Process
         self.key_of: dict[str, str] = {}
 
-    def send(self, file: Path, product: str = "air_travel") -> None:
-        """`impact send`, which has to succeed."""
+    def send(self, file: Path, product: str = "air_travel", *, refused: int = 0) -> None:
+        """`impact send`; so many events have to be refused."""
         done = subprocess.run(
-            [*IMPACT, "send", str(file), "--url", self.door.url, "--key", self.key_of[product]],
+            [*IMPACT, "send", str(file), "--url", self.door.url, "--key", self.key_of[product], "--json"],
             cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == bool(refused), done.stdout + done.stderr
+        assert json.loads(done.stdout)["rejected"] == refused
+
+    def numbers(self, sql: str) -> list[tuple[Any, ...]]:
+        """A query's rows, comparable between databases: sorted, numbers as doubles to 12 digits."""
+        return sorted(
+            (
+                tuple(
+                    float(f"{field:.12g}") if isinstance(field, Decimal | float) else field for field in row
+                )
+                for row in self.rows(sql)
+            ),
+            key=str,
+        )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """A query's rows; none while the schema is not there yet."""
@@ -161,6 +179,8 @@ class Service:
 class Embedded(Service):
     """`impact up`."""
 
+    topics = ("--topic", "impact.events.v1", "--quarantine-topic", "impact.quarantine.v1")
+
     def __init__(self, folder: Path, catalog: Path) -> None:
         self.data = folder / "data"
         super().__init__(folder, f"sqlite:///{self.data / 'metrics.db'}")
@@ -190,7 +210,16 @@ class Embedded(Service):
 class Production(Service):
     """Migrate, ingest and aggregators over Kafka and PostgreSQL."""
 
-    def __init__(self, folder: Path, kafka: KafkaServer, database_url: str, catalog: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kafka: KafkaServer,
+        database_url: str,
+        catalog: Path,
+        *,
+        key: str = "0123456789abcdef0123456789abcdef",
+        partitions: int = 12,
+    ) -> None:
         super().__init__(folder, database_url)
         self._catalog = catalog
         topic = f"events.{time.time_ns()}"
@@ -198,7 +227,8 @@ class Production(Service):
             "IMPACT_CATALOG": str(catalog),
             "IMPACT_EVENT_LOG": f"kafka://{kafka.bootstrap}",
             "IMPACT_DATABASE_URL": database_url,
-            "IMPACT_PSEUDONYM_KEY": "0123456789abcdef0123456789abcdef",
+            "IMPACT_PSEUDONYM_KEY": key,
+            "IMPACT_KAFKA_PARTITIONS": str(partitions),
             "IMPACT_KAFKA_TOPIC": topic,
             "IMPACT_KAFKA_QUARANTINE_TOPIC": f"{topic}.quarantine",
             "IMPACT_KAFKA_GROUP": f"{topic}.group",

@@ -141,7 +141,7 @@ async def _up(
         url = url_of(listening)
         log.info("started", url=url, docs=f"{url}/docs", keys=str(folder / KEYS_FILE), products=sorted(found))
         watching = catalogs.watch(settings.catalog_path(), use)
-        await _serve(door.app, listening, counting.run(), watching)
+        await _serve(door.app, listening, _count(counting), watching)
 
 
 async def _ingest(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
@@ -172,7 +172,7 @@ async def _aggregator(settings: Settings, found: Mapping[str, Catalog], listenin
             counting.use(changed)
 
         log.info("started", url=url_of(listening), products=sorted(found))
-        await _serve(app, listening, counting.run(), catalogs.watch(settings.catalog_path(), use))
+        await _serve(app, listening, _count(counting), catalogs.watch(settings.catalog_path(), use))
 
 
 class _Door(NamedTuple):
@@ -238,6 +238,17 @@ def _counting(
         # in one folder there is one process, which need not wait for the lease that it had before a crash
         holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}" if writer is None else "up",
     )
+
+
+async def _count(counting: Aggregator) -> None:
+    """Raises Refused if the aggregator cannot go on."""
+    from impact_aggregator.runner import Stalled
+    from impact_aggregator.store import LogReplaced
+
+    try:
+        await counting.run()
+    except (LogReplaced, Stalled) as error:
+        raise Refused(str(error)) from error
 
 
 @asynccontextmanager

@@ -164,6 +164,29 @@ def rebuild(
 
 @app.command()
 @answered
+def replay(
+    source: Annotated[
+        str, typer.Argument(help="The log to copy: sqlite:///FOLDER/events.db, or kafka://HOST:PORT.")
+    ],
+    topic: Annotated[str | None, typer.Option(help="Its topic, if not that of the settings.")] = None,
+    quarantine_topic: Annotated[str | None, typer.Option(help="The same, of its quarantine.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy another event log into the empty one of the settings: to move to Kafka, or to other partitions."""
+    from impact_cli import replay as copying
+
+    target = _settings(None)
+    names = {"kafka_topic": topic, "kafka_quarantine_topic": quarantine_topic}
+    changes = {name: value for name, value in names.items() if value is not None}
+    done = asyncio.run(copying.replay(target.model_copy(update={"event_log": source, **changes}), target))
+    if as_json:
+        terminal.print_json(done._asdict())
+    else:
+        terminal.out().print(f"{done.events:,} events in {done.records:,} records copied")
+
+
+@app.command()
+@answered
 def demo(
     example: Annotated[str, typer.Option(help="A folder of examples/.")] = "flights",
     leave: Annotated[bool, typer.Option("--exit", help="End after the summary.")] = False,
@@ -393,6 +416,30 @@ def doctor(catalog: CatalogPath = None, data: Data = None, as_json: AsJson = Fal
         examine.show(checks, terminal.out())
     if not all(check.ok for check in checks):
         raise typer.Exit(terminal.NO)
+
+
+@app.command()
+@answered
+def explain(
+    product: Annotated[str, typer.Argument(help="As in the catalog.")],
+    metric: Annotated[str, typer.Argument(help="As in the catalog.")],
+    segment: Annotated[str, typer.Option(help='JSON, like {"language":"es"}; {} is the total.')] = "{}",
+    window: Annotated[str | None, typer.Option(help="One of the metric's. [default: all, or its last]")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the log.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a number is what it is: definition, evidence, events, what was left out, and its SQL."""
+    from impact_aggregator.verify import Scope
+    from impact_cli import explain as why
+
+    found = asyncio.run(
+        why.read(_settings(data), Scope(product, metric), segment, window, with_log=not quick)
+    )
+    if as_json:
+        terminal.print_json(found)
+    else:
+        why.show(found, terminal.out())
 
 
 @app.command()

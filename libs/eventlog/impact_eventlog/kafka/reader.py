@@ -64,7 +64,7 @@ class KafkaReader:
         *,
         group: str | None,
         instance_id: str | None = None,
-        session_timeout_s: float = 10.0,
+        session_timeout_s: float = 6.0,  # the brokers' least: another takes over soon after a kill -9
         start_timeout_s: float = 30.0,
         poll_bytes: int = POLL_BYTES,
     ) -> None:

@@ -1,0 +1,104 @@
+"""`impact replay`: copies another event log into the one of the settings, event by event.
+
+That is how one leaves the embedded log for Kafka, or a topic for one with another number of partitions:
+events find their partition anew, and keep their content, identity and time of receipt. An aggregator with
+an empty database then counts the same numbers from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from impact_aggregator.decode import Event, decode_record
+from impact_cli import event_logs, terminal
+from impact_cli.terminal import Refused
+from impact_eventlog import KeyedEvent
+from impact_schemas.identity import Identities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from impact_cli.settings import Settings
+    from impact_eventlog import EventLogReader, EventLogWriter, Partition, Record
+
+_POLL_S = 10.0
+
+
+class Replayed(NamedTuple):
+    """What was copied."""
+
+    events: int
+    records: int
+
+
+async def replay(source: Settings, target: Settings) -> Replayed:
+    """Copies all of `source`'s log into `target`'s, which has to be empty. Raises Refused, LogError."""
+    topics = dict(zip(event_logs.topics_of(source), event_logs.topics_of(target), strict=True))
+    filled = {place: end for place, end in (await event_logs.end_offsets(target)).items() if end}
+    if filled:
+        raise Refused(f"the log to be filled is not empty ({_first(filled)}): a replay goes into a new one")
+    reader = event_logs.open_reader(source, group=None)
+    writer = event_logs.open_writer(target)
+    await writer.start()
+    try:
+        await reader.start()
+        return await _copy(reader, writer, topics, Identities(target.master_key()))
+    finally:
+        await reader.stop()
+        await writer.stop()
+
+
+def _first(filled: Mapping[tuple[str, int], int]) -> str:
+    (topic, number), end = next(iter(filled.items()))
+    return f"{topic}-{number} has {end} records"
+
+
+async def _copy(
+    reader: EventLogReader, writer: EventLogWriter, topics: Mapping[str, str], identities: Identities
+) -> Replayed:
+    ends = await reader.end_offsets(list(reader.assignment()))
+    left = {partition: end for partition, end in ends.items() if end}
+    events = records = 0
+    for partition in left:
+        reader.seek(partition, 0)
+    with terminal.progress_bar("{task.completed:,} of {task.total:,} records") as bar:
+        task = bar.add_task("copying", total=sum(left.values()), trouble="")
+        while left:
+            for record in await _next(reader, left):
+                keyed = _keyed(record, topics, identities)
+                # one record after the other: copies of an event keep their order
+                await writer.append(topics[record.partition.topic], record.product, keyed, record.received_at)
+                events += len(keyed)
+                records += 1
+                bar.advance(task)
+                if record.offset + 1 >= left[record.partition]:
+                    del left[record.partition]
+    return Replayed(events, records)
+
+
+async def _next(reader: EventLogReader, left: Mapping[Partition, int]) -> list[Record]:
+    """Raises Refused if the log gives none, though it has some."""
+    records = [
+        record for record in await reader.poll(_POLL_S) if record.offset < left.get(record.partition, 0)
+    ]
+    if not records:
+        raise Refused(f"the log gave nothing for {_POLL_S:.0f} s, though {len(left)} partitions have more")
+    return records
+
+
+def _keyed(record: Record, topics: Mapping[str, str], identities: Identities) -> list[KeyedEvent]:
+    """The record's events, each with what decides its partition."""
+    if record.partition.topic != next(iter(topics)):  # of the quarantine log: any partition will do
+        raws = msgspec.json.decode(record.payload, type=list[msgspec.Raw])
+        return [KeyedEvent(hashlib.blake2b(raw, digest_size=16).digest(), bytes(raw)) for raw in raws]
+    keyed = []
+    for event in decode_record(record, identities):
+        if isinstance(event, Event):
+            keyed.append(KeyedEvent(event.target or event.identity, event.raw))
+        else:  # it will be quarantined there as it was here
+            raw = event.payload.encode()
+            keyed.append(KeyedEvent(hashlib.blake2b(raw, digest_size=16).digest(), raw))
+    return keyed
