@@ -90,4 +90,11 @@ async def test_the_door_and_the_operations_are_described_and_secured(service: Se
     assert list(document["paths"]) == ["/v1/events", "/v1/events/status", "/healthz", "/readyz", "/metrics"]
     assert document["paths"]["/v1/events"]["post"]["security"] == [{"key": []}]
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    assert (await service.client.get("/docs")).status_code == 200
+
+
+async def test_the_page_for_people_asks_no_other_host_for_anything(service: Service) -> None:
+    page = await service.client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "://" not in page.text
+    assert 'fetch("openapi.json")' in page.text
