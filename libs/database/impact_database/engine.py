@@ -20,6 +20,10 @@ class UnsupportedDatabase(ValueError):
     """The URL names a database other than PostgreSQL and SQLite."""
 
 
+class SchemaOutOfDate(Exception):
+    """The database's schema is not the one that this version needs. `impact_database.migrate` raises it."""
+
+
 def connect(url: str) -> AsyncEngine:
     """An engine for `url` (`sqlite:///metrics.db` or `postgresql://user@host/name`). Opens nothing yet.
 

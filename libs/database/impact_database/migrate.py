@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from impact_database.engine import SCHEMA
+from impact_database.engine import SCHEMA, SchemaOutOfDate
 from impact_schemas.views import VIEWS, create_statements
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ _FOR_INGEST = {
 }
 
 _MIGRATE_LOCK = 0x1A9AC7  # any constant: two migrations at once would trip over each other
-
-
-class SchemaOutOfDate(Exception):
-    """The database's schema is not the one that this version needs."""
 
 
 async def upgrade(engine: AsyncEngine) -> None:

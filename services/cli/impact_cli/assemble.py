@@ -31,7 +31,7 @@ from impact_cli.settings import (
 )
 from impact_cli.terminal import Refused
 from impact_database import migrate as schema
-from impact_database.engine import connect
+from impact_database.engine import SchemaOutOfDate, connect
 from impact_database.event_status import SqlEventStatus
 from impact_database.keys import SqlKeyStore
 from impact_schemas.identity import Identities, Pseudonyms, derive_key
@@ -91,7 +91,7 @@ async def migrate(settings: Settings, *, print_only: bool) -> list[str]:
         try:
             await schema.check(engine)
             told.append("database: up to date")
-        except schema.SchemaOutOfDate as error:
+        except SchemaOutOfDate as error:
             told.append(f"database: {error}" if print_only else "database: brought up to date")
         if not print_only:
             await schema.upgrade(engine)  # repeated where nothing is to be done: the views are made anew

@@ -26,8 +26,7 @@ from impact_cli.keys import read_keys_file
 from impact_cli.send import SendError, Summary, Target, send
 from impact_cli.server import listen
 from impact_cli.terminal import Refused, WrongUse, shown
-from impact_database.engine import connect
-from impact_database.migrate import SchemaOutOfDate
+from impact_database.engine import SchemaOutOfDate, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

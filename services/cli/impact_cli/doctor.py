@@ -19,9 +19,9 @@ from impact_cli import catalogs, event_logs
 from impact_cli.lag import records_behind
 from impact_cli.settings import SettingsError, misspelt
 from impact_cli.terminal import database_trouble
-from impact_database.engine import connect, read_only
+from impact_database.engine import SchemaOutOfDate, connect, read_only
 from impact_database.keys import active_keys
-from impact_database.migrate import SchemaOutOfDate, check
+from impact_database.migrate import check
 from impact_eventlog.ports import LogError
 from impact_schemas.catalog import CatalogFaults
 

@@ -17,8 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from impact_cli.catalogs import NoCatalog
 from impact_cli.settings import SettingsError
-from impact_database.engine import UnsupportedDatabase
-from impact_database.migrate import SchemaOutOfDate
+from impact_database.engine import SchemaOutOfDate, UnsupportedDatabase
 from impact_eventlog.ports import LogError
 from impact_schemas.catalog import CatalogFaults
 
