@@ -424,7 +424,7 @@ def explain(
     product: Annotated[str, typer.Argument(help="As in the catalog.")],
     metric: Annotated[str, typer.Argument(help="As in the catalog.")],
     segment: Annotated[str, typer.Option(help='JSON, like {"language":"es"}; {} is the total.')] = "{}",
-    window: Annotated[str | None, typer.Option(help="One of the metric's. [default: all, or its last]")] = None,
+    window: Annotated[str | None, typer.Option(help="One of the metric's. [default: all]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not read the log.")] = False,
     data: Data = None,
     as_json: AsJson = False,

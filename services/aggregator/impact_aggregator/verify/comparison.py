@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from impact_aggregator.verify.metric_sql import ONE_UNIT, listed
 from impact_aggregator.verify.recount import RESOLUTIONS, window_start
+from impact_aggregator.verify.values import shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -193,7 +194,7 @@ class Comparison:
                 "INSERT INTO difference VALUES (?, 'rolling', ?, NULL, '{}', 'window_start', ?, ?)", found
             )
         parts = self._parts(metric)
-        seen = all(self._recount.seen(part, window, as_of) for part in parts)
+        seen = all(self._recount.seen(part, window, as_of) > 0 for part in parts)
         stale = any(
             cadence is not None and last is not None and as_of - last > cadence // timedelta(microseconds=1)
             for part in parts
@@ -278,7 +279,7 @@ class Comparison:
         metric = self._recount.metrics[number]
         if field in ("sum", "mean", "min", "max", "value"):
             expected, found = _plain(expected), _plain(found)
-        began = None if start is None else _timestamp(start)
+        began = None if start is None else shown_time(start)
         return Difference(metric.product, metric.name, kind, place, began, segment, field, expected, found)
 
     def _counts(self, query: str) -> dict[int, int]:
@@ -302,11 +303,6 @@ def _plain(nanos: str | None) -> str | None:
         return None
     text = format(Decimal(nanos).scaleb(-9), "f")
     return text.rstrip("0").rstrip(".")
-
-
-def _timestamp(micros: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
-    return moment.replace(tzinfo=None).isoformat(" ")
 
 
 # A bucket of a total may hold nothing but the fact that events came which do not belong to the metric.
@@ -358,7 +354,7 @@ _PERIOD_PAIRS = """
 SELECT metric, period, start, segment, COALESCE(e.n, 0) AS e_n,
     CASE WHEN e.segment IS NULL AND p.value IS NOT NULL THEN m.zero ELSE e.value END AS e_value,
     COALESCE(e.tolerance, 0) AS tolerance, p.n AS f_n, p.value AS f_value, p.ends AS f_ends,
-    epoch_us(make_timestamp(start) + CASE period WHEN 'month' THEN INTERVAL 1 MONTH
+    epoch_us(makeshown_time(start) + CASE period WHEN 'month' THEN INTERVAL 1 MONTH
         WHEN 'quarter' THEN INTERVAL 3 MONTH ELSE INTERVAL 1 YEAR END) AS e_ends,
     COALESCE(e.n, 0) > 0 OR p.segment IS NOT NULL AS is_expected, p.segment IS NOT NULL AS is_found,
     COALESCE(m.min_cell IS NOT NULL AND p.status = 'suppressed' AND p.value IS NULL AND p.n IS NULL, FALSE)

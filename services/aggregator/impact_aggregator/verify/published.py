@@ -7,7 +7,7 @@ import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -27,16 +27,27 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Row = tuple[Any, ...]
 
 
+class Pending(NamedTuple):
+    """Metrics (product, name) whose published values wait for the leader."""
+
+    windows: set[tuple[str, str]]
+    periods: set[tuple[str, str]]
+
+
 class Snapshot:
     """One moment of the database: everything that is asked of it agrees."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def positions(self, topics: Sequence[str]) -> dict[Partition, int]:
-        """For each partition of these topics the first offset that is not counted."""
+    async def positions(self, topics: Sequence[str] = ()) -> dict[Partition, int]:
+        """For each partition of these topics (none: of all) the first offset that is not counted."""
         rows = await self._rows('SELECT topic, "partition", next_offset FROM log_positions')
-        return {Partition(topic, number): offset for topic, number, offset in rows if topic in topics}
+        return {
+            Partition(topic, number): offset
+            for topic, number, offset in rows
+            if not topics or topic in topics
+        }
 
     async def metrics(self) -> list[Metric]:
         """Every metric in force."""
@@ -53,13 +64,23 @@ class Snapshot:
             for window, start, moment in rows
         }
 
-    async def pending(self) -> set[tuple[str, str]]:
+    async def pending(self) -> Pending:
         """(product, metric) of which the next tick will change a value."""
-        rows = await self._rows(
-            "SELECT DISTINCT s.product, s.metric FROM series s WHERE s.series_id IN"
-            " (SELECT series_id FROM changed_series UNION SELECT series_id FROM changed_sketch)"
+        return Pending(
+            await self._names(
+                "SELECT series_id FROM changed_series UNION SELECT series_id FROM changed_sketch"
+            ),
+            await self._names("SELECT series_id FROM changed_day"),
         )
-        return {(product, metric) for product, metric in rows}
+
+    async def _names(self, ids: str) -> set[tuple[str, str]]:
+        query = f"SELECT DISTINCT product, metric FROM series WHERE series_id IN ({ids})"  # noqa: S608 (constants)
+        return {(product, metric) for product, metric in await self._rows(query)}
+
+    async def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
+        """Any query's rows, by column."""
+        result = await self._connection.execute(text(query), parameters)
+        return [dict(row) for row in result.mappings()]
 
     async def ledger(self) -> dict[str, tuple[int, int, int]]:
         """(counted, duplicates, quarantined) of each product."""
@@ -133,7 +154,7 @@ async def wait_for_tick(engine: AsyncEngine, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         async with snapshot(engine) as one:
-            if not await one.pending():
+            if not any(await one.pending()):
                 return
         await asyncio.sleep(0.2)
 

@@ -168,32 +168,31 @@ class Recount:
         """The SQL table of a product's events that are counted, retracted ones marked."""
         return f"counted_{self._tables[product]}"
 
-    def verdicts_of(self, product: str) -> tuple[str, str]:
-        """The SQL tables of a product's events and of what became of each, by seq."""
-        table = self._tables[product]
-        return table, f"verdict_{table}"
-
     # --- what the metrics make of it ------------------------------------------------------------------
+
+    def select(self, metric: Metric) -> None:
+        """Makes the table `matched`: the events of one metric that is no ratio, retracted ones too."""
+        query = selection(metric.definition, self._places[metric.product], self.first_of(metric.product))
+        self.sql.execute(f"CREATE OR REPLACE TEMP TABLE matched AS {query}")
 
     def count_anew(self, metric: Metric, moments: Mapping[str, int]) -> None:
         """Adds all numbers of a metric that is no ratio to the table `expected`.
 
         `moments`: the windows that are wanted, and when.
         """
-        query = selection(metric.definition, self._places[metric.product], self.first_of(metric.product))
-        self.sql.execute(f"CREATE OR REPLACE TEMP TABLE matched AS {query}")
+        self.select(metric)
         spans = [*bucket_spans(metric.definition), *window_spans(moments), *PERIOD_SPANS]
         query = aggregation(metric.definition, spans, "matched")
         self.sql.execute(f"INSERT INTO expected SELECT {metric.number}, * FROM ({query})")
 
-    def seen(self, metric: Metric, window: str, as_of: int) -> bool:
-        """Whether any event of the metric's types came in the window, matching or not."""
+    def seen(self, metric: Metric, window: str, as_of: int) -> int:
+        """How many events of the metric's types came in the window, matching or not."""
         types = listed(metric.definition.event)
-        row = self.sql.execute(
+        ((count,),) = self.rows(
             f"SELECT count(*) FROM {self.first_of(metric.product)}"
             f" WHERE NOT retracted AND type IN {types} AND {within(window, as_of)}"
-        ).fetchone()
-        return bool(row and row[0])
+        )
+        return int(count)
 
     def last_time(self, metric: Metric) -> int | None:
         """The latest event of the metric's types, matching or not."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from impact_aggregator.verify.definitions import Metric
-    from impact_aggregator.verify.published import Snapshot
+    from impact_aggregator.verify.published import Pending, Snapshot
     from impact_eventlog import EventLogReader, Partition, Record
     from impact_schemas.identity import Identities
 
@@ -76,13 +76,13 @@ class _Published(NamedTuple):
 
     positions: Mapping[Partition, int]
     moments: Mapping[str, tuple[int | None, int]]
-    pending: set[tuple[str, str]]
+    pending: Pending
     ledger: Mapping[str, tuple[int, int, int]]
     has_periods: bool
 
 
-def _silent(_what: str, _done: int, _total: int) -> None:
-    pass
+def silent(_what: str, _done: int, _total: int) -> None:
+    """Progress that nobody watches."""
 
 
 async def verify(
@@ -93,7 +93,7 @@ async def verify(
     *,
     memory_mib: int = MEMORY_MIB,
     patience_s: float = PATIENCE_S,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Report:
     """Compares the numbers in the database with what the log says.
 
@@ -132,7 +132,7 @@ def in_scope(metrics: Sequence[Metric], scope: Scope) -> list[Metric]:
         (metric.product, name)
         for metric in of_product
         if scope.metric in (None, metric.name)
-        for name in (metric.name, *_parts(metric))
+        for name in (metric.name, *parts_of(metric))
     }
     if not wanted:
         raise LookupError(f"no metric {scope.metric!r} is in force: impact status shows those that are")
@@ -140,7 +140,8 @@ def in_scope(metrics: Sequence[Metric], scope: Scope) -> list[Metric]:
     return [metric._replace(number=number) for number, metric in enumerate(chosen)]
 
 
-def _parts(metric: Metric) -> tuple[str, ...]:
+def parts_of(metric: Metric) -> tuple[str, ...]:
+    """The names of a ratio's numerator and denominator."""
     ratio = metric.definition.ratio
     return () if ratio is None else (ratio.numerator, ratio.denominator)
 
@@ -170,7 +171,7 @@ async def _take_published(
 
 
 async def load(
-    recount: Recount, log: Log, positions: Mapping[Partition, int], progress: Progress = _silent
+    recount: Recount, log: Log, positions: Mapping[Partition, int], progress: Progress = silent
 ) -> None:
     """Reads the log up to `positions` into `recount`, and decides there what counts. Raises LogBeginsLate."""
 
@@ -242,15 +243,15 @@ def _report(recount: Recount, comparison: Comparison, published: _Published, pro
     comparison.fill_ratios()
     last_tick = max((as_of for _, as_of in published.moments.values()), default=None)
     comparison.compare_buckets(last_tick)
-    comparison.compare_windows(published.moments, published.pending)
+    comparison.compare_windows(published.moments, published.pending.windows)
     if published.has_periods:
-        comparison.compare_periods(published.pending)
+        comparison.compare_periods(published.pending.periods)
     in_ledgers = list(_ledger_differences(published.ledger, recount.ledger()))
     differing = comparison.total() + len(in_ledgers)
     return Report(
         equal=not differing,
         events=recount.events,
-        metrics=comparison.compared(published.pending),
+        metrics=comparison.compared(published.pending.windows),
         ledgers=sorted(published.ledger),
         differences_total=differing,
         differences=[*in_ledgers, *comparison.differences(MAX_DIFFERENCES)],
@@ -261,7 +262,7 @@ def _count_anew(recount: Recount, published: _Published, progress: Progress) -> 
     """Every metric's expected numbers; of a ratio's parts also in the ratio's windows."""
     windows = {(metric.product, metric.name): set(metric.definition.windows) for metric in recount.metrics}
     for metric in recount.metrics:
-        for part in _parts(metric):
+        for part in parts_of(metric):
             windows[metric.product, part] |= set(metric.definition.windows)
     for done, metric in enumerate(recount.metrics):
         progress("counting anew", done, len(recount.metrics))

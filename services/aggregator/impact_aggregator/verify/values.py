@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Any
@@ -87,3 +87,8 @@ def micros(text: str) -> int:
     parts = fraction or ""
     rounded = int(parts[:6].ljust(6, "0")) + (parts[6:7] >= "5")
     return seconds * 1_000_000 + rounded
+
+
+def shown_time(moment: int) -> str:
+    """Microseconds since 1970 as UTC text, which SQL on both databases compares with its times."""
+    return (_EPOCH + timedelta(microseconds=moment)).replace(tzinfo=None).isoformat(" ")
