@@ -55,6 +55,20 @@ def test_every_fault_is_one_line_with_its_place(tmp_path: Path) -> None:
     assert [fault["line"] for fault in as_json["faults"]] == [line, line]
 
 
+def test_a_warning_is_told_and_is_no_fault(tmp_path: Path) -> None:
+    write_catalog(tmp_path / "catalog")
+    file = tmp_path / "catalog" / "clinic.yaml"
+    file.write_text(file.read_text().replace("properties: {", "properties: {phone: {type: string}, "))
+    told = impact("catalog", "check", "catalog")
+    assert told.exit_code == 0
+    warning, products = told.stdout.splitlines()
+    assert warning.startswith("catalog/clinic.yaml:7:")
+    assert "add data.phone to `pseudonymous`" in warning
+    assert products == "clinic: 3 metrics, no fault"
+    (as_json,) = json.loads(impact("catalog", "check", "catalog", "--json").stdout)["warnings"]
+    assert as_json["line"] == 7
+
+
 def test_the_schema_for_editors_accepts_a_catalog() -> None:
     told = impact("catalog", "check", "--schema")
     document = YAML(typ="safe").load(CATALOG.format(product="clinic"))

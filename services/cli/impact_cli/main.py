@@ -15,7 +15,7 @@ from rich.table import Table
 
 from impact_cli import catalogs, settings, terminal
 from impact_cli.terminal import Refused, WrongUse, answered
-from impact_schemas.catalog import CatalogFaults, catalog_json_schema
+from impact_schemas.catalog import CatalogFaults, catalog_json_schema, catalog_warnings, parse_catalogs
 from impact_schemas.catalog.models import NAME
 from impact_schemas.tables import to_micros
 
@@ -479,12 +479,16 @@ def catalog_check(
         bool, typer.Option("--schema", help="Print the JSON Schema of catalog files, for editors.")
     ] = False,
 ) -> None:
-    """Print every fault as FILE:LINE:COLUMN PATH: REASON. Exit code 1 if there is one."""
+    """Print every fault as FILE:LINE:COLUMN PATH: REASON. Exit code 1 if there is one.
+
+    Without faults: warnings of properties that look personal and are kept as they come.
+    """
     if schema:
         terminal.print_json(catalog_json_schema())
         return
     try:
-        found = catalogs.load(path or settings.load().catalog_path())
+        texts = catalogs.read_texts(path or settings.load().catalog_path())
+        found = parse_catalogs(texts)
     except CatalogFaults as faults:
         if as_json:
             terminal.print_json({"ok": False, "faults": [fault._asdict() for fault in faults.faults]})
@@ -492,9 +496,13 @@ def catalog_check(
             _print_faults(faults)
         raise typer.Exit(terminal.NO) from faults
     counts = {name: len(one.metrics) for name, one in sorted(found.items())}
+    warnings = catalog_warnings(texts)
     if as_json:
-        terminal.print_json({"ok": True, "faults": [], "products": counts})
+        told = [warning._asdict() for warning in warnings]
+        terminal.print_json({"ok": True, "faults": [], "warnings": told, "products": counts})
         return
+    for warning in warnings:
+        terminal.out().print(f"{warning} (a warning)", markup=False, soft_wrap=True)
     for name, metrics in counts.items():
         terminal.out().print(f"{name}: {metrics} metrics, no fault", markup=False)
 

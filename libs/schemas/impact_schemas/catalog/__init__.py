@@ -18,7 +18,7 @@ from impact_schemas.catalog.models import (
     OneOf,
     Ratio,
 )
-from impact_schemas.catalog.reading import parse_catalog, parse_catalogs
+from impact_schemas.catalog.reading import catalog_warnings, parse_catalog, parse_catalogs
 
 __all__ = [
     "Catalog",
@@ -33,6 +33,7 @@ __all__ = [
     "OneOf",
     "Ratio",
     "catalog_json_schema",
+    "catalog_warnings",
     "family",
     "family_by",
     "parse_catalog",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from impact_schemas.catalog.document import Document, Finding, Path, read_document
 from impact_schemas.catalog.families import families
 from impact_schemas.catalog.faults import CatalogFaults, Fault
+from impact_schemas.catalog.privacy import look_for_persons
 from impact_schemas.catalog.rules import check_rules
 from impact_schemas.catalog.shape import read_shape
 from impact_schemas.catalog.wording import shown
@@ -43,6 +44,16 @@ def parse_catalogs(texts: Mapping[str, str]) -> dict[str, Catalog]:
         order = {name: position for position, name in enumerate(texts)}
         raise CatalogFaults(sorted(dict.fromkeys(faults), key=lambda fault: (order[fault.file], *fault[1:])))
     return {file.catalog.product: file.catalog for file in files if file.catalog is not None}
+
+
+def catalog_warnings(texts: Mapping[str, str]) -> list[Fault]:
+    """What deserves a second look in catalogs that have no faults, in the order of files and lines."""
+    warnings: list[Fault] = []
+    for name, text in texts.items():
+        file = _read(name, text)
+        if file.catalog is not None and not file.faults:
+            warnings += sorted(_located(name, file.document, look_for_persons(file.catalog)))
+    return warnings
 
 
 def _read(name: str, text: str) -> _File:
