@@ -23,7 +23,7 @@ def look_for_persons(catalog: Catalog) -> Iterator[Finding]:
         for path, place in _properties(event_type.data, "data", ("events", name, "data")):
             kind = personal_kind(path.rpartition(".")[2])
             if kind is not None and path not in hidden:
-                reason = f"looks like {kind} and is kept as it comes: add {path} to `pseudonymous`, or drop it"
+                reason = f"looks like {kind} and is kept as it is: add {path} to `pseudonymous`, or drop it"
                 yield Finding(place, reason, on_key=True)
 
 
