@@ -9,7 +9,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := libs services examples deploy tests benchmarks
+SOURCES := libs services examples deploy tests benchmarks docs
 ARGS ?=
 QUIXSTREAMS := .cache/quixstreams/installed
 

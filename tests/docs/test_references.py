@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from docs import reference
 from examples.flights import flights
 from impact_aggregator.exporter import PipelineMetrics
+from impact_cli.http_heads import HeadLimits
 from impact_cli.main import app
 from impact_cli.settings import PREFIX, Settings
 from impact_ingest.limits import Limits
@@ -97,7 +98,8 @@ def test_the_settings_are_those_of_the_code() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     told = defaults(table(read("docs/ops.md"), "### Limits of the door"))
-    assert told == {PREFIX + field.name.upper(): str(field.default) for field in fields(Limits)}
+    limits = (*fields(Limits), *fields(HeadLimits))
+    assert told == {PREFIX + field.name.upper(): str(field.default) for field in limits}
 
 
 def test_the_metrics_are_those_that_are_exported() -> None:
