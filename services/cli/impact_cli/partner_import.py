@@ -421,6 +421,8 @@ def show(report: Report, console: Console) -> None:
     )
     if not report.checked:
         console.print("no key was given: the service was not asked what it says, nor what it has")
+    if report.dry_run:
+        _table(console, ("new",), [(" ".join(key),) for key in report.new], len(report.new))
     _table(console, ("changed", "column", "before", "after"), _changes(report.changed), len(report.changed))
     _table(console, ("missing",), [(" ".join(key),) for key in report.missing], len(report.missing))
     wrong = [(str(one.line), one.column or "", one.reason) for one in report.wrong]

@@ -6,6 +6,7 @@ time. It may be repeated: what was in the log already is a duplicate there.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from impact_eventlog.ports import EventLogWriter, KeyedEvent
     from impact_schemas.catalog import Catalog
 
-PAGE = 1_000  # events in memory at a time
+PAGE_ROWS = 1_000
+APPENDS_AT_ONCE = 64
 SHOWN = 20
 # the door's verdicts and the aggregator's own: q and e in a name say which log an event is in
 _LETTERS = {"q": True, "e": False}
@@ -181,9 +183,16 @@ def _next_step(row: Row[tuple[object, ...]]) -> str:
 
 
 async def replay(
-    settings: Settings, catalogs: Mapping[str, Catalog], wanted: Filter, *, dry_run: bool
+    settings: Settings,
+    catalogs: Mapping[str, Catalog],
+    wanted: Filter,
+    *,
+    dry_run: bool,
+    page_rows: int = PAGE_ROWS,
 ) -> Replayed:
     """Judges what was not replayed yet again, and appends what can be counted now to the event log.
+
+    `page_rows` events are in memory at a time.
 
     Raises Refused while another process writes the embedded log, LogError, SchemaOutOfDate.
     """
@@ -194,7 +203,7 @@ async def replay(
         writer = None if dry_run else await stack.enter_async_context(_writer(settings))
         engine = await stack.enter_async_context(_database(settings))
         replaying = _Replay(settings, catalogs, engine, writer)
-        async for page in _pages(settings, engine, wanted):
+        async for page in _pages(settings, engine, wanted, page_rows):
             for outcome in await replaying.take(page):
                 outcomes[outcome.outcome] += 1
                 if outcome.outcome != "replayed":
@@ -203,7 +212,7 @@ async def replay(
 
 
 async def _pages(
-    settings: Settings, engine: AsyncEngine, wanted: Filter
+    settings: Settings, engine: AsyncEngine, wanted: Filter, page_rows: int
 ) -> AsyncIterator[Sequence[Row[tuple[object, ...]]]]:
     """The entries that were not replayed yet, in the order of their places."""
     columns = _place_columns()
@@ -213,7 +222,7 @@ async def _pages(
         if after is not None:
             query = query.where(_is_after(after))
         async with read_only(engine).connect() as connection:
-            page = (await connection.execute(query.order_by(*columns).limit(PAGE))).all()
+            page = (await connection.execute(query.order_by(*columns).limit(page_rows))).all()
         if not page:
             return
         yield page
@@ -293,8 +302,13 @@ class _Replay:
         records: dict[tuple[str, int], list[KeyedEvent]] = defaultdict(list)
         for row, event in accepted:
             records[row.product, row.received_at].append(event)
-        for (product, received_at), events in records.items():
-            await writer.append(self._settings.kafka_topic, product, events, received_at)
+        waiting = list(records.items())
+        topic = self._settings.kafka_topic
+        for start in range(0, len(waiting), APPENDS_AT_ONCE):  # which share their syncs
+            some = waiting[start : start + APPENDS_AT_ONCE]
+            await asyncio.gather(
+                *(writer.append(topic, place[0], events, place[1]) for place, events in some)
+            )
         async with self._engine.begin() as connection:
             for row, _ in accepted:
                 place = [column == getattr(row, column.name) for column in _place_columns()]
