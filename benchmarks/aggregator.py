@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.events import MASTER, PRODUCT, EventMaker, catalog_text, catalogs_of, clinic_of
 from benchmarks.process import ROOT, metered, run_apart
 from benchmarks.results import Row
+from benchmarks.stages import STAGES
 from impact_aggregator.runner import Aggregator
 from impact_database import migrate
 from impact_database.engine import connect
@@ -44,7 +45,8 @@ NOTE = (
     " at three resolutions. The others read one event a record. The naive loop keeps the same three numbers"
     " a clinic and hour in dicts: no dedup, nothing is kept. quixstreams counts and sums a clinic and hour"
     " in its windows, without unique and without dedup. The floor only fetches our records and decodes the"
-    " envelopes. *Database* is the CPU of all of PostgreSQL's processes."
+    " envelopes. *Database* is the CPU of all of PostgreSQL's processes. *Of it* are the stages of ours with"
+    " three metrics into PostgreSQL, measured one after the other on polls of 20,000 events from memory."
 )
 
 SINGLES_TOPIC = "bench.singles"
@@ -133,7 +135,10 @@ def run(plan: Plan) -> list[Row]:
             for contender in contenders:
                 plan.tell(f"{SECTION}: {contender.name}")
                 results[contender].append(_one_run(contender, kafka, postgres, plan.events))
-    return list(_rows(results))
+        plan.tell(f"{SECTION}: stages")
+        with database("postgresql", postgres) as url:
+            parts = run_apart("benchmarks.stages:stages", url=url, metrics=THREE, polls=plan.batches // 2)
+    return [*_rows(results), *_stage_rows(parts)]
 
 
 async def fill(bootstrap: str, topic: str, singles: str, events: int) -> None:
@@ -244,3 +249,8 @@ def _rows(results: dict[Contender, list[dict[str, Any]]]) -> Iterator[Row]:
         yield Row(SECTION, QUIX.name, math.nan, "us", f"not measured: not installed in {QUIXSTREAMS.name}")
     peak = median(results[GOAL], "peak_mib")
     yield Row(SECTION, "peak memory of ours", peak, "MiB", "no id is kept in memory", "<= 512", peak <= 512)
+
+
+def _stage_rows(parts: dict[str, Any]) -> Iterator[Row]:
+    for stage, what in STAGES.items():
+        yield Row(SECTION, f"of it, {stage}", parts[stage], "us an event", what)

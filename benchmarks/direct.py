@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from benchmarks.events import MASTER, catalogs_of
 from benchmarks.process import metered
 from impact_aggregator.active import activate
+from impact_aggregator.batches import Claim
 from impact_aggregator.counting import Counting
 from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
-from impact_aggregator.store import Claim, Store
+from impact_aggregator.store import Store
 from impact_aggregator.values import Metrics
 from impact_database.engine import connect
 from impact_schemas.identity import Identities

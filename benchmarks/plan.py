@@ -28,7 +28,7 @@ def full(tell: Callable[[str], None]) -> Plan:
     """Within 12 minutes."""
     return Plan(
         runs=3,
-        events=300_000,
+        events=200_000,
         series=(100, 1_000, 10_000, 100_000, 1_000_000),
         identities=(100_000, 1_000_000, 10_000_000),
         batches=20,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import aggregator, embedded, growth, reading, results, rivals
+from benchmarks import aggregator, embedded, growth, reading, results, rivals, stages
 from benchmarks.process import run_apart
 from benchmarks.results import Row
 from impact_database import migrate
@@ -59,6 +59,13 @@ def test_growth_is_measured_on_state_that_the_aggregator_takes_for_its_own(postg
     asyncio.run(growth.forget_events(postgresql_url))
     assert growth.by_identities(postgresql_url, batches=1)["claim_s"] > 0
     assert asyncio.run(growth.identity_bytes(postgresql_url)) > 20
+
+
+def test_every_stage_is_timed(postgresql_url: str) -> None:
+    asyncio.run(_upgrade(postgresql_url))
+    found = stages.stages(postgresql_url, aggregator.THREE, polls=1, size=600)
+    assert set(found) == set(stages.STAGES)
+    assert min(found.values()) > 0
 
 
 def test_ticks_and_views_are_timed(migrated_url: str) -> None:
