@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from impact_aggregator.amendments import CORRECTION, RETRACTION
-from impact_aggregator.decode import Event, decode_record
+from impact_aggregator.decode import decode_record
+from impact_aggregator.events import CORRECTION, RETRACTION, Event
 from impact_aggregator.rules import Rules
 from impact_eventlog import Partition, Record
 from impact_schemas.catalog import Catalog, parse_catalog

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from impact_aggregator.active import ActiveCatalog, activate
+from impact_aggregator.batches import Claim
 from impact_aggregator.counting import Counting
 from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
-from impact_aggregator.store import Claim, Store
+from impact_aggregator.store import Store
 from impact_aggregator.values import Metrics
 from impact_database import migrate
 from impact_database.engine import connect, read_only
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from impact_aggregator.decode import Event
-    from impact_aggregator.store import Batch
+    from impact_aggregator.batches import Batch
+    from impact_aggregator.events import Event
     from impact_schemas.catalog import Catalog
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from impact_aggregator.decode import Event
+    from impact_aggregator.events import Event
     from impact_schemas.catalog import Catalog
 
 NUMBERS = (

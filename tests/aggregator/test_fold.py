@@ -19,7 +19,7 @@ from tests.aggregator.conftest import HOUR, NOON, TEXT, visit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from impact_aggregator.decode import Event
+    from impact_aggregator.events import Event
 
 ONE = numbers.ONE
 CATALOG = parse_catalog(TEXT, "clinic.yaml")

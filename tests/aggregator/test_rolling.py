@@ -15,7 +15,7 @@ from tests.aggregator.pipeline import Pipeline, pipeline
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from impact_aggregator.decode import Event
+    from impact_aggregator.events import Event
     from impact_schemas.catalog import Catalog
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from impact_aggregator import store as store_module
+from impact_aggregator.batches import Claim
 from impact_aggregator.fold import Known
-from impact_aggregator.store import Claim, ClaimLost, LogReplaced
+from impact_aggregator.store import ClaimLost, LogReplaced
 from impact_eventlog import LogHole, Partition
 from impact_schemas.catalog import parse_catalog
 from tests.aggregator.conftest import EVENTS, HOUR, NOON, TEXT, Clock, visit

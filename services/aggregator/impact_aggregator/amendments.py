@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from impact_aggregator.events import KINDS
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from impact_aggregator.decode import Event, Position
+    from impact_aggregator.events import Event, Position
     from impact_aggregator.rules import Rules
-
-RETRACTION = "impact.retraction.v1"
-CORRECTION = "impact.correction.v1"
-KINDS = {RETRACTION: "retraction", CORRECTION: "correction"}
 
 
 class Amendment(NamedTuple):

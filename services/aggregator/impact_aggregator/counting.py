@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from impact_aggregator.decode import Event, decode_record, decode_rejections
+from impact_aggregator.batches import Batch
+from impact_aggregator.decode import decode_record, decode_rejections
+from impact_aggregator.events import Event
 from impact_aggregator.fold import fold
 from impact_aggregator.recount import Recounter
-from impact_aggregator.store import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from impact_aggregator.decode import Quarantined
+    from impact_aggregator.batches import Claim
+    from impact_aggregator.events import Quarantined
     from impact_aggregator.recount import History
     from impact_aggregator.rules import Rules
-    from impact_aggregator.store import Claim, Store
+    from impact_aggregator.store import Store
     from impact_eventlog import Partition, Record
     from impact_schemas.identity import Identities
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from impact_aggregator.amendments import KINDS
+from impact_aggregator.events import BROKEN, KINDS, Event, Position, Quarantined, quarantined
 from impact_schemas.identity import Identities, content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from impact_eventlog import Partition, Record
+    from impact_eventlog import Record
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -38,49 +37,6 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     pointer: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where an event stands in the log."""
-
-    partition: Partition
-    offset: int
-    index: int  # within the record
-
-
-@dataclass(slots=True)
-class Event:
-    """One event of the event log, ready to be folded."""
-
-    position: Position
-    product: str
-    identity: bytes
-    digest: int
-    event_id: str
-    type: str
-    time: int  # microseconds since 1970: the event's own time, else its receipt
-    subject: str | None
-    data: Any
-    received_at: int
-    raw: bytes
-    target: bytes | None = None  # of a retraction or correction: the identity of the event it speaks of
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """One event for the quarantine table."""
-
-    position: Position
-    product: str
-    code: str
-    detail: str
-    pointer: str | None
-    received_at: int
-    event_id: str | None
-    event_source: str | None
-    event_type: str | None
-    payload: str
-
-
 class _NamedEvent(msgspec.Struct):
     source: str
     id: str
@@ -91,9 +47,7 @@ _raw_events = msgspec.json.Decoder(list[msgspec.Raw])
 _envelope = msgspec.json.Decoder(Envelope)
 _data = msgspec.json.Decoder(float_hook=Decimal)
 _rejections = msgspec.json.Decoder(list[Rejection])
-_names = msgspec.json.Decoder(dict[str, Any])
 _ZonedTime = Annotated[datetime, msgspec.Meta(tz=True)]
-_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 def parse_time(text: str) -> int:
@@ -106,13 +60,13 @@ def decode_record(record: Record, identities: Identities) -> Iterator[Event | Qu
     """The events of a record of the event log; what is no event goes to quarantine, never raises."""
     try:
         raws = _raw_events.decode(record.payload)
-    except _BROKEN as error:
+    except BROKEN as error:
         yield _unreadable(record, 0, record.payload, f"the record is no JSON array: {error}")
         return
     for index, raw in enumerate(raws):
         try:
             yield _decode_event(record, index, bytes(raw), identities)
-        except _BROKEN as error:
+        except BROKEN as error:
             yield _unreadable(record, index, bytes(raw), str(error))
 
 
@@ -143,7 +97,7 @@ def decode_rejections(record: Record) -> Iterator[Quarantined]:
     """The entries of a record of the quarantine log."""
     try:
         rejections = _rejections.decode(record.payload)
-    except _BROKEN as error:
+    except BROKEN as error:
         yield _unreadable(record, 0, record.payload, f"the record is no list of rejected events: {error}")
         return
     for index, rejection in enumerate(rejections):
@@ -158,38 +112,6 @@ def decode_rejections(record: Record) -> Iterator[Quarantined]:
             rejection.detail,
             rejection.pointer,
         )
-
-
-def quarantined(
-    position: Position,
-    product: str,
-    raw: bytes,
-    received_at: int,
-    code: str,
-    detail: str,
-    pointer: str | None = None,
-) -> Quarantined:
-    """The quarantine row of an event, as far as its envelope can be read."""
-    try:
-        names = _names.decode(raw)
-    except _BROKEN:
-        names = {}
-    return Quarantined(
-        position=position,
-        product=product,
-        code=code,
-        detail=detail,
-        pointer=pointer,
-        received_at=received_at,
-        event_id=_text(names.get("id")),
-        event_source=_text(names.get("source")),
-        event_type=_text(names.get("type")),
-        payload=raw.decode("utf-8", "replace").replace("\x00", "\ufffd"),  # PostgreSQL's text takes no NUL
-    )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _unreadable(record: Record, index: int, raw: bytes, reason: str) -> Quarantined:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.amendments import amendment_of, settle
-from impact_aggregator.decode import Event, Quarantined, quarantined
+from impact_aggregator.events import Event, Quarantined, quarantined
 from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.rules import TooManySegments
 from impact_aggregator.sketches import Places, hash64
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from impact_aggregator.amendments import Amendment
-    from impact_aggregator.decode import Position
+    from impact_aggregator.events import Position
     from impact_aggregator.rules import Parts, Rule, Rules, Split, TypeRules
 
 _COARSER = {"1m": ("1m", "1h", "1d"), "1h": ("1h", "1d"), "1d": ("1d",)}

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, insert, select, tuple_, update
 
 from impact_aggregator.active import active_state, catalogs_hash
+from impact_aggregator.batches import Batch, Claim
 from impact_aggregator.bucket_rows import partial_of
-from impact_aggregator.decode import Event, decode_record
+from impact_aggregator.decode import decode_record
+from impact_aggregator.events import Event
 from impact_aggregator.fold import Folded, Known, fold
 from impact_aggregator.partial import Partial
 from impact_aggregator.recount import Recounter, is_first_copy
 from impact_aggregator.rules import TOTAL, Rules, Series
-from impact_aggregator.store import Batch, Claim, ClaimLost
+from impact_aggregator.store import ClaimLost
 from impact_aggregator.windows import ALL_TIME
 from impact_database import bulk
 from impact_eventlog import Partition

@@ -8,11 +8,12 @@ through the log index, and replaced in the transaction that counts the amendment
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from impact_aggregator.amendments import settle
-from impact_aggregator.decode import Event, decode_record
+from impact_aggregator.batches import Recounted
+from impact_aggregator.decode import decode_record
+from impact_aggregator.events import Event
 from impact_aggregator.fold import BucketKey, Known, fold
 from impact_aggregator.partial import Partial
 from impact_aggregator.windows import ALL_TIME, DAY, floor
@@ -22,23 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
     from impact_aggregator.amendments import Amendment
+    from impact_aggregator.batches import Claim
     from impact_aggregator.fold import Folded
     from impact_aggregator.rules import Rules
-    from impact_aggregator.store import Claim
     from impact_eventlog import EventLogReader, Partition, Record
     from impact_schemas.identity import Identities
 
 _POLL_S = 5.0
 
 Amendments = dict[bytes, list["Amendment"]]  # by target
-
-
-@dataclass(slots=True)
-class Recounted:
-    """Buckets as they are without the batch at hand; those of all time follow from their days."""
-
-    buckets: dict[BucketKey, Partial] = field(default_factory=dict)
-    causes: dict[BucketKey, list[Amendment]] = field(default_factory=dict)
 
 
 class History:

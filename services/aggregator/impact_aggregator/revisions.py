@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from impact_aggregator.batches import Batch, States
     from impact_aggregator.fold import BucketKey
     from impact_aggregator.rules import Rules
-    from impact_aggregator.store import Batch, States
 
 _MAX_CAUSES = 5  # event ids named in one revision
 

@@ -18,7 +18,7 @@ from impact_schemas.catalog import Compare, OneOf
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from impact_aggregator.decode import Event
+    from impact_aggregator.events import Event
     from impact_schemas.catalog import Catalog, Dimension, Metric
 
 TOTAL = "{}"

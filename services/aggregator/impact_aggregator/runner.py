@@ -14,13 +14,14 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from impact_aggregator.active import ActiveCatalog, activate, active_state, catalogs_hash
+from impact_aggregator.batches import Claim
 from impact_aggregator.counting import CatalogBehind, Counting
 from impact_aggregator.exporter import BusinessGauges, PipelineMetrics
 from impact_aggregator.fold import totals
 from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
-from impact_aggregator.store import Claim, ClaimLost, LogReplaced, Store
+from impact_aggregator.store import ClaimLost, LogReplaced, Store
 from impact_aggregator.values import Metrics
 from impact_eventlog import LogHole, LogUnavailable
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from impact_aggregator.store import Batch
+    from impact_aggregator.batches import Batch
     from impact_eventlog import EventLogReader, Partition, Record
     from impact_schemas.catalog import Catalog
     from impact_schemas.identity import Identities

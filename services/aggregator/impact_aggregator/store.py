@@ -8,18 +8,17 @@ true, and reading goes on from there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from impact_aggregator.amendments import Amendment
+from impact_aggregator.batches import Batch, Claim, States
 from impact_aggregator.bucket_rows import bucket_row, partial_of
-from impact_aggregator.decode import Position
+from impact_aggregator.events import Position
 from impact_aggregator.fold import BucketKey, Known
 from impact_aggregator.partial import Partial
-from impact_aggregator.recount import Recounted
 from impact_aggregator.revisions import Revisions
 from impact_aggregator.rules import Series
 from impact_aggregator.windows import ALL_TIME, DAY
@@ -46,8 +45,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from impact_aggregator.decode import Quarantined
-    from impact_aggregator.fold import Folded
+    from impact_aggregator.events import Quarantined
     from impact_aggregator.rules import Rules
     from impact_eventlog import LogHole
 
@@ -61,29 +59,6 @@ class ClaimLost(Exception):
 
 class LogReplaced(Exception):
     """The log is not the one that the database's numbers came from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to count one partition, for as long as nobody raises the epoch."""
-
-    partition: Partition
-    epoch: int
-    next_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one partition's records change; moves its claim to `next_offset`."""
-
-    claim: Claim
-    next_offset: int
-    folded: Folded
-    recounted: Recounted = field(default_factory=Recounted)
-    revises: bool = True  # whether day buckets that change late are noted as revised
-
-
-States = dict[tuple[BucketKey, int], Partial]  # by bucket and shard
 
 
 class _IndexEntry(NamedTuple):

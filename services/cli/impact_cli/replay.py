@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from impact_aggregator.decode import Event, decode_record
+from impact_aggregator.decode import decode_record
+from impact_aggregator.events import Event
 from impact_cli import event_logs, terminal
 from impact_cli.terminal import Refused
 from impact_eventlog import KeyedEvent

@@ -16,8 +16,9 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from impact_aggregator.amendments import KINDS, settle
-from impact_aggregator.decode import Event, decode_record
+from impact_aggregator.amendments import settle
+from impact_aggregator.decode import decode_record
+from impact_aggregator.events import KINDS, Event
 from impact_aggregator.fold import fold
 from impact_aggregator.partial import Partial
 from impact_aggregator.rules import TOTAL
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from impact_aggregator.decode import Position, Quarantined
+    from impact_aggregator.events import Position, Quarantined
     from impact_aggregator.fold import BucketKey, Folded
     from impact_aggregator.values import Name
     from impact_schemas.catalog import Catalog
