@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, text
 
 from impact_aggregator.runner import Aggregator
-from impact_aggregator.verify import Log, Report, Scope, verify
+from impact_aggregator.verify import Explanation, Log, Report, Scope, explain, verify
 from impact_database import migrate
 from impact_database.engine import connect, read_only
 from impact_eventlog.embedded import EmbeddedReader, EmbeddedWriter
@@ -87,6 +88,23 @@ metrics:
   per_patient:
     {{title: Each, ratio: {{numerator: long, denominator: patients}}, role: impact, dimensions: {{language: data.language}}}}
 """
+
+_LARGE_ONLY = [
+    "some",
+    "fraction",
+    "long",
+    "short",
+    "languages",
+    "lengths",
+    "least",
+    "p99",
+    "beds",
+    "both",
+    "per_patient",
+]
+SMALL_CATALOG = re.sub(
+    rf"^  ({'|'.join(_LARGE_ONLY)}):.*?(?=^  \w|\Z)", "", CATALOG, flags=re.MULTILINE | re.DOTALL
+)
 
 identities = Identities(b"k" * 32)
 _encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
@@ -205,6 +223,14 @@ class Counting:
         """Of the whole database, unless told otherwise."""
         log = Log(self.open_reader(), *TOPICS)
         return await verify(self.engine, log, identities, Scope(product, metric), patience_s=0)
+
+    async def explain(
+        self, metric: str, segment: str = "{}", window: str | None = None, *, with_log: bool = True
+    ) -> Explanation:
+        """Of a metric of the clinic's."""
+        log = Log(self.open_reader(), *TOPICS) if with_log else None
+        scope = Scope("clinic", metric)
+        return await explain(self.engine, log, identities, scope, segment=segment, window=window)
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """A query's rows."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from impact_aggregator.verify import Facts, LogBeginsLate
+from impact_eventlog import LogError
 from tests.verify.counting import (
     DAY,
     HOUR,
     MINUTE,
     NOON,
+    SMALL_CATALOG,
     Counting,
     correction,
     embedded,
@@ -28,6 +33,12 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def counting(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Counting]:
     async with embedded(tmp_path, sqlite_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def small(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Counting]:
+    async with embedded(tmp_path, sqlite_url, catalog=SMALL_CATALOG) as made:
         yield made
 
 
@@ -110,28 +121,25 @@ async def test_late_duplicate_conflicting_taken_back_and_corrected_events_are_fo
 async def test_several_partitions_and_time_that_went_on_are_found_equal(
     tmp_path: Path, database_url: str
 ) -> None:
-    async with embedded(tmp_path, database_url, partitions=3) as counting:
-        for start in range(0, 1_500, 500):
-            await counting.send(
-                *[
-                    event(
-                        f"{n}",
-                        NOON - n * 7 * MINUTE,
-                        f"p{n}",
-                        language="es" if n % 3 else "en",
-                        minutes=n,
-                        kept=n % 2 == 0,
-                    )
-                    for n in range(start, start + 500)
-                ]
+    """More different patients than are counted exactly, so that estimates are compared too."""
+    async with embedded(tmp_path, database_url, partitions=3, catalog=SMALL_CATALOG) as counting:
+        visits = [
+            event(
+                f"{n}",
+                NOON - n % 40 * 37 * MINUTE,
+                f"p{n}",
+                language="es" if n % 3 else "en",
+                minutes=Decimal(n) / 7,
+                kept=n % 2 == 0,
             )
+            for n in range(1_200)
+        ]
+        await counting.send(*visits)
         await counting.count()
-        for now in (NOON + 40 * MINUTE, NOON + 8 * DAY):
-            counting.now = now
-            await counting.count()
-            report = await counting.verify()
-            assert told(report) == []
-        assert report.equal
+        assert told(await counting.verify()) == []
+        counting.now = NOON + 8 * DAY
+        await counting.count()
+        assert told(await counting.verify()) == []
 
 
 @pytest.mark.parametrize(
@@ -184,15 +192,15 @@ async def test_several_partitions_and_time_that_went_on_are_found_equal(
     ],
 )
 async def test_one_wrong_row_is_named_and_nothing_else(
-    counting: Counting, change: str, expected: list[tuple[str, ...]] | None
+    small: Counting, change: str, expected: list[tuple[str, ...]] | None
 ) -> None:
-    await counting.send(
+    await small.send(
         event("a", language="es", kept=False, minutes=1), event("b", language="en", kept=True, minutes=2)
     )
-    await counting.count()
-    assert told(await counting.verify()) == []
-    await counting.change(change)
-    report = await counting.verify()
+    await small.count()
+    assert told(await small.verify()) == []
+    await small.change(change)
+    report = await small.verify()
     assert not report.equal
     if expected is not None:
         assert [one for one in told(report) if one[5] != "mean"] == expected
@@ -200,13 +208,102 @@ async def test_one_wrong_row_is_named_and_nothing_else(
         assert {one[5] for one in told(report)} == {"window_start"}
 
 
-async def test_a_small_cell_that_is_shown_is_a_difference(counting: Counting) -> None:
-    await counting.send(event("a", language="es"))
-    await counting.count()
-    await counting.change(
+async def test_a_small_cell_that_is_shown_is_a_difference(small: Counting) -> None:
+    await small.send(event("a", language="es"))
+    await small.count()
+    await small.change(
         "UPDATE rolling_value SET status = 'ok', n = 1, value = '1' WHERE time_window = 'all' AND series_id ="
         " (SELECT series_id FROM series WHERE metric = 'few' AND segment = '{}')"
     )
-    assert told(await counting.verify()) == [
+    assert told(await small.verify()) == [
         ("few", "rolling", "all", "", "{}", "suppression", "hidden", "shown")
     ]
+
+
+async def test_a_metric_is_verified_alone_and_a_ratio_with_its_parts(small: Counting) -> None:
+    await small.send(event("a", kept=True))
+    await small.count()
+    report = await small.verify("clinic", "kept_rate")
+    assert [one.metric for one in report.metrics] == ["kept", "kept_rate", "visits"]
+    assert report.equal
+    with pytest.raises(LookupError, match="no metric 'other'"):
+        await small.verify("clinic", "other")
+    with pytest.raises(LookupError, match="no product 'other'"):
+        await small.verify("other")
+
+
+async def test_events_after_the_snapshot_are_left_alone(small: Counting) -> None:
+    await small.send(event("a"))
+    await small.count()
+    await small.send(event("b"))  # in the log, not counted yet
+    report = await small.verify()
+    assert report.equal
+    assert report.events == 1
+
+
+async def test_values_that_are_about_to_change_are_skipped_and_said_so(small: Counting) -> None:
+    await small.send(event("a"))
+    await small.count()
+    await small.change(
+        "INSERT INTO changed_series (series_id) SELECT series_id FROM series WHERE metric = 'kept'"
+    )
+    report = await small.verify()
+    assert report.equal
+    assert {one.metric for one in report.metrics if one.skipped} == {"kept", "kept_rate"}
+
+
+async def test_a_log_that_begins_late_is_refused_by_its_first_offset(small: Counting, tmp_path: Path) -> None:
+    for number in range(3):
+        await small.send(event(f"{number}"))
+    await small.count()
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database, database:
+        database.execute("DELETE FROM record WHERE offset < 2")
+    with pytest.raises(LogBeginsLate, match="begins at offset 2, not at 0"):
+        await small.verify()
+
+
+async def test_a_log_that_ends_before_what_is_counted_is_refused(small: Counting, tmp_path: Path) -> None:
+    for number in range(3):
+        await small.send(event(f"{number}"))
+    await small.count()
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database, database:
+        database.execute("DELETE FROM record WHERE offset > 0")
+    with pytest.raises(LogError, match="ends at offset 1, but 3 of its records are counted"):
+        await small.verify()
+
+
+# --- explain ------------------------------------------------------------------------------------------
+
+
+async def test_explain_says_what_a_number_is_made_of_and_its_sql_gives_it(small: Counting) -> None:
+    day_late = NOON + DAY
+    await small.send(event("a", language="es", minutes=1), event("b", language="en", minutes=2))
+    await small.send(event("late", language="es", minutes=4), event("none"), received_at=day_late)
+    await small.send(
+        event("a", language="es", minutes=1),
+        event("a", language="es", minutes=9),
+        event("gone", language="es", minutes=8),
+        retraction("r", "gone"),
+        correction("k", "b", {"language": "es", "minutes": 5}),
+    )
+    small.now = day_late
+    await small.count()
+    found = await small.explain("minutes", segment='{"language":"es"}')
+    assert (float(found.value), found.n, found.status, found.window) == (10.0, 3, "ok", "all")
+    assert found.facts == [Facts("minutes", counted=3, late=1, corrected=1, retracted=1, left_out=1)]
+    assert found.duplicates == 1
+    assert found.quarantined == {"id_conflict": 1}
+    assert found.log_range == {"impact.events.v1-0": 3, "impact.quarantine.v1-0": 0}
+    assert (await small.rows(found.sql[0].rstrip(";")))[0][:3] == (10.0, 3, "ok")
+    buckets = await small.rows(found.sql[1].rstrip(";"))
+    assert sum(row[3] for row in buckets) == 10.0
+
+
+async def test_explain_without_the_log_says_so_and_unknown_numbers_are_refused(small: Counting) -> None:
+    await small.send(event("a", kept=True))
+    await small.count()
+    found = await small.explain("kept_rate", with_log=False, window="1h")
+    assert found.facts is None
+    assert found.window_start == "2026-01-01 11:01:00"
+    with pytest.raises(LookupError, match="no value in window '28d'"):
+        await small.explain("kept_rate", window="28d")

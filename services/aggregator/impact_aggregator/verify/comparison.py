@@ -354,7 +354,7 @@ _PERIOD_PAIRS = """
 SELECT metric, period, start, segment, COALESCE(e.n, 0) AS e_n,
     CASE WHEN e.segment IS NULL AND p.value IS NOT NULL THEN m.zero ELSE e.value END AS e_value,
     COALESCE(e.tolerance, 0) AS tolerance, p.n AS f_n, p.value AS f_value, p.ends AS f_ends,
-    epoch_us(makeshown_time(start) + CASE period WHEN 'month' THEN INTERVAL 1 MONTH
+    epoch_us(make_timestamp(start) + CASE period WHEN 'month' THEN INTERVAL 1 MONTH
         WHEN 'quarter' THEN INTERVAL 3 MONTH ELSE INTERVAL 1 YEAR END) AS e_ends,
     COALESCE(e.n, 0) > 0 OR p.segment IS NOT NULL AS is_expected, p.segment IS NOT NULL AS is_found,
     COALESCE(m.min_cell IS NOT NULL AND p.status = 'suppressed' AND p.value IS NULL AND p.n IS NULL, FALSE)
