@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
@@ -142,11 +142,12 @@ def _server(url: str) -> str:
     return url.rstrip("/")
 
 
-def _stamp(reason: str) -> Stamp:
-    now = datetime.now(UTC)
+def _stamp(journal: Journal, reason: str) -> Stamp:
+    """Later than everything in the journal, also where a clock is behind: the latest correction holds."""
+    now = max(datetime.now(UTC), journal.last_time() + timedelta(microseconds=1))
     # sortable, and told apart where two people send in the same second
     importid = f"{now:%Y%m%dt%H%M%S}-{secrets.token_hex(3)}"
-    return Stamp(importid, now.isoformat().replace("+00:00", "Z"), reason)
+    return Stamp(importid, now.isoformat(timespec="microseconds").replace("+00:00", "Z"), reason)
 
 
 class _Outbox:
@@ -195,7 +196,7 @@ class _Outbox:
                 f"rows of {importid} were changed since by {', '.join(sorted(later))}: "
                 "undo that first, or send a corrected file"
             )
-        stamp = _stamp(f"import {importid} was taken back")
+        stamp = _stamp(self._journal, f"import {importid} was taken back")
         back = [
             step_to(step.source, step.key, rows[step.source][step.key], step.before, stamp)
             for step in steps
@@ -259,7 +260,7 @@ class _Sending:
         )
         if options.dry_run or not _may_send(report, options):
             return report
-        stamp = _stamp(f"changed by {name}")
+        stamp = _stamp(self._journal, f"changed by {name}")
         wanted: dict[Key, str | None] = {row.key: as_text(row.content) for row in (*plan.new, *plan.changed)}
         if options.replace:
             wanted |= dict.fromkeys(plan.missing)

@@ -8,6 +8,7 @@ new ones, are sent again.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -224,6 +225,11 @@ class Journal:
                 added = upsert(_row).values({**key, **row})
                 self._connection.execute(added.on_conflict_do_update(index_elements=list(key), set_=row))
         self._connection.commit()
+
+    def last_time(self) -> datetime:
+        """When the latest import began; long ago if there is none."""
+        times = [datetime.fromisoformat(row.started_at) for row in self._read(select(_import.c.started_at))]
+        return max(times, default=datetime.fromtimestamp(0, UTC))
 
     def imports(self) -> list[Import]:
         """All imports, the oldest first."""
