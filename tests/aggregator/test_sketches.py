@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from statistics import fmean
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +79,13 @@ def test_quantiles_do_not_depend_on_order_or_split(values: list[int], parts: int
 
 def test_no_values_have_no_quantile() -> None:
     assert Quantiles().quantile(0.5) is None
+
+
+@pytest.mark.parametrize(("count", "seeds"), [(1_000_000, 5), (10_000_000, 1)])
+def test_distinct_keeps_its_error_up_to_ten_million(count: int, seeds: int) -> None:
+    for seed in range(seeds):
+        source = np.random.default_rng(seed)
+        sketch = Distinct()
+        for _ in range(count // 100_000):
+            sketch.merge(Distinct(source.integers(0, 2**64, 100_000, dtype=np.uint64).tolist()))
+        assert abs(sketch.estimate() / count - 1) < 4 * 0.0081

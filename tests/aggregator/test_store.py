@@ -236,3 +236,16 @@ async def test_the_same_events_give_the_same_rows_over_any_partitions_and_aggreg
         " AND segment = '{}' ORDER BY bucket_start"
     )
     assert [float(value) for _, value in days] == [3, 7, 7]
+
+
+async def test_a_percentile_can_be_had_in_plain_sql(one: Pipeline) -> None:
+    values = [-5, 0, 1, 2, 3, 50, 100, 200, 1000]
+    for partition, part in enumerate((values[::2], values[1::2])):
+        await one.count([visit(f"e{value}", minutes=value) for value in part], partition=partition)
+    rows = await one.rows(
+        "SELECT value FROM (SELECT value, SUM(SUM(count)) OVER (ORDER BY value) AS rank,"
+        " SUM(SUM(count)) OVER () AS n"
+        " FROM metric_distributions WHERE metric = 'median' AND resolution = '1d' AND segment = '{}'"
+        " GROUP BY value) AS ranked WHERE rank >= 0.5 * n ORDER BY value LIMIT 1"
+    )
+    assert [float(value) for (value,) in rows] == [pytest.approx(3, rel=0.01)]

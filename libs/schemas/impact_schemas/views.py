@@ -20,6 +20,7 @@ class ViewColumn:
     name: str
     sql: str
     comment: str
+    sqlite_sql: str | None = None  # where it has to differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class View:
     comment: str
     columns: tuple[ViewColumn, ...]
     source: str
+    sqlite_source: str | None = None  # where it has to differ
 
 
 def _number(expression: str) -> str:
@@ -45,7 +47,7 @@ _SEGMENT = (
 )
 
 
-def _columns(*rows: tuple[str, str, str]) -> tuple[ViewColumn, ...]:
+def _columns(*rows: tuple[str, str, str] | tuple[str, str, str, str]) -> tuple[ViewColumn, ...]:
     return tuple(ViewColumn(*row) for row in rows)
 
 
@@ -243,6 +245,43 @@ METRIC_REVISIONS = View(
     f"FROM metric_revision r{_OF_SERIES}",
 )
 
+_OF_BUCKET = (
+    " JOIN series s ON s.series_id = b.series_id"
+    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
+)
+_WITH_DISTRIBUTION = (
+    "WHERE m.active AND m.min_cell IS NULL AND b.resolution <> 'all'"
+    " AND m.aggregate IN ('p50', 'p90', 'p95', 'p99')"
+)
+
+METRIC_DISTRIBUTIONS = View(
+    "metric_distributions",
+    "One row a bucket and class of values, of metrics with a percentile: add up counts, and take any percentile.",
+    _columns(
+        (_PRODUCT[0], "s.product", _PRODUCT[1]),
+        (_METRIC[0], "s.metric", _METRIC[1]),
+        ("version", "s.version", "the metric's version"),
+        ("resolution", "b.resolution", "1m, 1h or 1d"),
+        ("bucket_start", "b.bucket_start", "start of the bucket (UTC)"),
+        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        (
+            "value",
+            "CAST(d.class ->> 1 AS NUMERIC)",
+            "the values of this class are within 1 % of this one",
+            "CAST(json_extract(d.value, '$[1]') AS REAL)",
+        ),
+        (
+            "count",
+            "CAST(d.class ->> 2 AS BIGINT)",
+            "how many there are",
+            "CAST(json_extract(d.value, '$[2]') AS INTEGER)",
+        ),
+    ),
+    f"FROM bucket b{_OF_BUCKET} CROSS JOIN LATERAL"
+    f" json_array_elements(convert_from(substr(b.sketch, 2), 'UTF8')::json) AS d(class) {_WITH_DISTRIBUTION}",
+    f"FROM bucket b{_OF_BUCKET} JOIN json_each(CAST(substr(b.sketch, 2) AS TEXT)) AS d {_WITH_DISTRIBUTION}",
+)
+
 QUARANTINED_EVENTS = View(
     "quarantined_events",
     "One row an event that could be read but not counted, with its reason. It can be replayed.",
@@ -309,6 +348,7 @@ VIEWS = (
     METRICS,
     ROLLING_METRICS,
     METRIC_BUCKETS,
+    METRIC_DISTRIBUTIONS,
     ROLLING_HISTORY,
     PERIOD_METRICS,
     METRIC_REVISIONS,
@@ -328,17 +368,22 @@ def create_statements(view: View, dialect: str) -> Iterator[str]:
 
     SQLite has no COMMENT: there the comments stand in the view's own text, which `.schema` shows.
     """
+    sqlite = dialect == "sqlite"
     lines = [
-        (f'  {column.sql} AS "{column.name}"', f"  -- {column.comment}" if dialect == "sqlite" else "")
+        (
+            f'  {column.sqlite_sql if sqlite and column.sqlite_sql else column.sql} AS "{column.name}"',
+            f"  -- {column.comment}" if sqlite else "",
+        )
         for column in view.columns
     ]
     body = "\n".join(
         sql + ("," if place < len(lines) - 1 else "") + remark for place, (sql, remark) in enumerate(lines)
     )
     head = f"CREATE VIEW {view.name} AS SELECT"
-    if dialect == "sqlite":
+    if sqlite:
         head += f"  -- {view.comment}"
-    yield f"{head}\n{body}\n{view.source}"
+    source = view.sqlite_source if sqlite and view.sqlite_source else view.source
+    yield f"{head}\n{body}\n{source}"
     if dialect == "postgresql":
         yield f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}"
         for column in view.columns:

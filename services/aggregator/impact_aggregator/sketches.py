@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from impact_schemas import numbers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -223,26 +225,23 @@ class Quantiles:
         return 200 + 100 * (len(self._positive) + len(self._negative))
 
     def to_bytes(self) -> bytes:
-        """The same bytes for the same content."""
-        parts = []
-        for side in (self._negative, self._positive):
-            parts.append(struct.pack(">I", len(side)))
-            parts.extend(struct.pack(">iQ", index, count) for index, count in sorted(side.items()))
-        return b"".join(parts)
+        """The same bytes for the same content: JSON rows of index, value and count, which SQL can read."""
+        rows = [(index, numbers.to_text(-_middle(index)), count) for index, count in self._negative.items()]
+        rows += [(index, numbers.to_text(_middle(index)), count) for index, count in self._positive.items()]
+        return msgspec.json.encode(sorted(rows, key=_of_negative_first))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Quantiles:
         """What `to_bytes` gave."""
         sketch = cls()
-        place = 0
-        for side in (sketch._negative, sketch._positive):
-            (length,) = struct.unpack_from(">I", data, place)
-            place += 4
-            for _ in range(length):
-                index, count = struct.unpack_from(">iQ", data, place)
-                side[index] = count
-                place += 12
+        for index, value, count in msgspec.json.decode(data, type=list[tuple[int, str, int]]):
+            side = sketch._negative if value.startswith("-") else sketch._positive
+            side[index] = count
         return sketch
+
+
+def _of_negative_first(row: tuple[int, str, int]) -> tuple[bool, int]:
+    return not row[1].startswith("-"), row[0]
 
 
 def _index(size: int) -> int:
