@@ -256,7 +256,7 @@ _WITH_DISTRIBUTION = (
 
 METRIC_DISTRIBUTIONS = View(
     "metric_distributions",
-    "One row a bucket and class of values, of metrics with a percentile: add up counts, and take any percentile.",
+    "One row a bucket and class of values of metrics with a percentile: counts add up to any percentile.",
     _columns(
         (_PRODUCT[0], "s.product", _PRODUCT[1]),
         (_METRIC[0], "s.metric", _METRIC[1]),

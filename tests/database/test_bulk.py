@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from impact_database import bulk, migrate
+from impact_database.engine import connect
+from impact_schemas.tables import ledger_count, merged_estimate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+COLUMNS = tuple(merged_estimate.c)
+KEY = tuple(merged_estimate.primary_key)
+DAY = 86_400_000_000
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    made = connect(database_url)
+    await migrate.upgrade(made)
+    yield made
+    await made.dispose()
+
+
+rows = st.lists(
+    st.tuples(
+        st.integers(-(2**63), 2**63 - 1),
+        st.sampled_from(["1m", "1h", "1d"]),
+        st.integers(-(10**15), 4 * 10**15),
+        st.integers(-(10**38) + 1, 10**38 - 1),
+    ),
+    max_size=20,
+    unique_by=lambda row: row[:3],
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given_rows=rows)
+async def test_numbers_and_moments_come_back_as_they_were(
+    engine: AsyncEngine, given_rows: list[tuple[object, ...]]
+) -> None:
+    async with engine.connect() as connection:
+        await bulk.insert(connection, COLUMNS, given_rows)
+        keys = [row[:3] for row in given_rows]
+        found = await bulk.select_by_key(connection, COLUMNS, KEY, keys)
+        assert sorted(map(str, found)) == sorted(map(str, given_rows))
+        plain = [tuple(row) for row in await connection.execute(select(merged_estimate))]
+        assert sorted(map(str, plain)) == sorted(map(str, given_rows))
+        quick = await bulk.select_rows(connection, select(merged_estimate), COLUMNS)
+        assert sorted(map(str, quick)) == sorted(map(str, given_rows))
+        await connection.rollback()
+
+
+async def test_insert_refuses_a_key_that_is_there_and_insert_missing_leaves_it(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await bulk.insert(connection, COLUMNS, [(1, "1d", DAY, 5)])
+        await bulk.insert_missing(connection, COLUMNS, [(1, "1d", DAY, 6), (2, "1d", DAY, 7)])
+        rows = await bulk.select_rows(connection, select(merged_estimate), COLUMNS)
+        assert sorted(row[3] for row in rows) == [5, 7]
+    with pytest.raises(IntegrityError):
+        async with engine.begin() as connection:
+            await bulk.insert(connection, COLUMNS, [(1, "1d", DAY, 5)])
+
+
+async def test_upsert_overwrites_or_adds(engine: AsyncEngine) -> None:
+    columns = tuple(ledger_count.c)
+    async with engine.begin() as connection:
+        for _ in range(2):
+            await bulk.upsert(connection, columns, [("p", "t", 0, 1, 2, 3)], add=("counted", "duplicates"))
+        assert await bulk.select_rows(connection, select(ledger_count), columns) == [("p", "t", 0, 2, 4, 3)]
+
+
+async def test_delete_by_key_deletes_just_those_rows(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await bulk.insert(connection, COLUMNS, [(n, "1d", DAY, n) for n in range(5)])
+        await bulk.delete_by_key(connection, KEY, [(n, "1d", DAY) for n in (1, 3, 9)])
+        rows = await bulk.select_rows(connection, select(merged_estimate), COLUMNS)
+        assert sorted(row[0] for row in rows) == [0, 2, 4]
+
+
+async def test_more_keys_than_a_statement_takes_are_asked_in_parts(engine: AsyncEngine) -> None:
+    wanted = [(n, "1d", DAY) for n in range(25_000)]
+    async with engine.begin() as connection:
+        await bulk.insert(connection, COLUMNS, [(*key, 1) for key in wanted])
+        found = await bulk.select_by_key(connection, COLUMNS, KEY, wanted)
+        assert len(found) == len(wanted)
