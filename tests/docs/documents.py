@@ -26,6 +26,12 @@ DOCUMENTS = (
     "docs/ops.md",
     "docs/reports.md",
 )
+# the same and the others, whose blocks are tested where they belong
+ALL_DOCUMENTS = tuple(
+    str(path.relative_to(REPOSITORY))
+    for folder in ("", "benchmarks", "deploy", "docs", "examples/*")
+    for path in sorted(REPOSITORY.glob(f"{folder}/*.md".lstrip("/")))
+)
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<note>.+?) -->\n)?^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL

@@ -19,7 +19,7 @@ from impact_cli.settings import PREFIX, Settings
 from impact_ingest.limits import Limits
 from impact_ingest.metrics import DoorMetrics
 from impact_ingest.verdicts import CODES
-from tests.docs.documents import DOCUMENTS, blocks, prose, read, table
+from tests.docs.documents import ALL_DOCUMENTS, blocks, prose, read, table
 from tests.rig.servers import REPOSITORY
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def anchors(document: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", ALL_DOCUMENTS)
 def test_every_link_leads_somewhere(document: str) -> None:
     folder = (REPOSITORY / document).parent
     for target in LINK.findall(prose(read(document))):
@@ -67,7 +67,7 @@ def commands(group: Any, name: str) -> Iterator[str]:
         yield from commands(inner, f"{name} {command}")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", ALL_DOCUMENTS)
 def test_every_command_and_option_that_is_named_exists(document: str) -> None:
     root = typer.main.get_command(app)
     known = set(commands(root, "impact"))
