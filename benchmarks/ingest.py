@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,7 +82,12 @@ class Load(NamedTuple):
         return self.size * self.requests
 
 
-LOADS = [Load(1000, 200, 16), Load(100, 1_000, 32), Load(10, 4_000, CONNECTIONS), Load(1, 12_000, CONNECTIONS)]
+LOADS = [
+    Load(1000, 200, 16),
+    Load(100, 1_000, 32),
+    Load(10, 4_000, CONNECTIONS),
+    Load(1, 12_000, CONNECTIONS),
+]
 
 
 def an_event(number: int) -> dict[str, Any]:
@@ -167,7 +173,9 @@ def server(command: Sequence[str], port: int, key: str, folder: Path, **settings
     """A process that listens on `port`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("IMPACT_")}
     with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, env=environment | settings, stdout=log, stderr=log)
+        process = subprocess.Popen(  # noqa: S603 (a command of ours)
+            command, env=environment | settings, stdout=log, stderr=log
+        )
     try:
         _wait_for(port, process, folder)
         yield Contender(psutil.Process(process.pid), port, key)
@@ -212,11 +220,13 @@ def service(kafka: KafkaServer) -> Iterator[Contender]:
         }
         impact = [sys.executable, "-m", "impact_cli"]
         environment = os.environ | settings
-        subprocess.run([*impact, "migrate"], env=environment, check=True, capture_output=True)
-        made = subprocess.run(
-            [*impact, "keys", "create", PRODUCT, "--json"], env=environment, check=True, capture_output=True
-        )
-        key = json.loads(made.stdout)["key"]
+        outputs = [
+            subprocess.run(  # noqa: S603 (a command of ours)
+                [*impact, *arguments], env=environment, check=True, capture_output=True
+            ).stdout
+            for arguments in (["migrate"], ["keys", "create", PRODUCT, "--json"])
+        ]
+        key = json.loads(outputs[1])["key"]
         with server([*impact, "ingest"], port, key, folder, **settings) as contender:
             yield contender
 
@@ -225,7 +235,8 @@ def service(kafka: KafkaServer) -> Iterator[Contender]:
 def other(name: str, kafka: KafkaServer) -> Iterator[Contender]:
     """One of `ingest_servers`."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.ingest_servers", name, str(port), kafka.bootstrap, "bench.naive"]
+    arguments = [name, str(port), kafka.bootstrap, "bench.naive"]
+    command = [sys.executable, "-m", "benchmarks.ingest_servers", *arguments]
     with (
         tempfile.TemporaryDirectory(prefix="impact-bench-") as folder,
         server(command, port, "none", Path(folder)) as contender,
@@ -284,7 +295,7 @@ async def send(contender: Contender, load: Load, ready: Sequence[bytes]) -> None
     loop = asyncio.get_running_loop()
     ends = [loop.create_future() for _ in range(load.connections)]
     for end in ends:
-        await loop.create_connection(lambda end=end: _Connection(queue, end), "127.0.0.1", contender.port)
+        await loop.create_connection(partial(_Connection, queue, end), "127.0.0.1", contender.port)
     await asyncio.gather(*ends)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime  # noqa: TC003 (pydantic reads the annotation)
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import uvicorn
@@ -67,7 +67,9 @@ def fastapi(bootstrap: str, topic: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=2)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=2
+        )
         await producer.start()
         state["producer"] = producer
         yield
