@@ -30,14 +30,14 @@ async def test_what_was_appended_is_read(log: Log) -> None:
     async with log.writer() as writer:
         await writer.append(log.topic, PRODUCT, sent := events(range(100)))
     records = await log.everything()
-    assert sorted(bodies(records)) == sorted(event for _, event in sent)
+    assert sorted(bodies(records)) == sorted(one.event for one in sent)
     assert {record.product for record in records} == {PRODUCT}
 
 
 async def test_an_event_goes_to_the_partition_of_its_key(log: Log) -> None:
     async with log.writer() as writer:
         await writer.append(log.topic, PRODUCT, sent := events(range(100)))
-    expected = {body: partition_of(key, log.partitions) for key, body in sent}
+    expected = {one.event: partition_of(one.key, log.partitions) for one in sent}
     assert {
         body: record.partition.number for record in await log.everything() for body in bodies([record])
     } == expected
@@ -47,7 +47,7 @@ async def test_the_order_of_an_append_is_kept_in_each_partition(log: Log) -> Non
     async with log.writer() as writer:
         await writer.append(log.topic, PRODUCT, sent := events(range(500), key=SAME_KEY))
         await writer.append(log.topic, PRODUCT, more := events(range(500, 600), key=SAME_KEY))
-    assert bodies(await log.everything()) == [body for _, body in sent + more]
+    assert bodies(await log.everything()) == [one.event for one in sent + more]
 
 
 async def test_offsets_are_dense_from_zero(log: Log) -> None:
@@ -105,7 +105,7 @@ async def test_a_large_append_is_split_into_records_within_the_limit(log: Log) -
     async with log.writer() as writer:
         await writer.append(log.topic, PRODUCT, sent := events(range(40), key=SAME_KEY, size=60_000))
     records = await log.everything()
-    assert bodies(records) == [body for _, body in sent]
+    assert bodies(records) == [one.event for one in sent]
     assert max(len(record.payload) for record in records) <= MAX_RECORD_BYTES
     assert len(records) == 10  # four events of 60,000 bytes fit into each
 
