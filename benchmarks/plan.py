@@ -45,10 +45,10 @@ def quick(tell: Callable[[str], None]) -> Plan:
         runs=1,
         events=40_000,
         series=(100, 10_000),
-        identities=(100_000, 1_000_000),
+        identities=(100_000,),
         batches=5,
         flights=30_000,
-        freshness_s=4,
+        freshness_s=3,
         gauges=10_000,
         tell=tell,
     )

@@ -31,7 +31,7 @@ class Row:
 
     section: str
     what: str
-    value: float
+    value: float | None  # None: it could not be measured, `beside` says why
     unit: str
     beside: str = ""  # what else was seen in the same runs
     target: str = ""
@@ -40,6 +40,8 @@ class Row:
     @property
     def shown(self) -> str:
         """The figure with three significant digits."""
+        if self.value is None:
+            return ""
         digits = 0 if abs(self.value) >= 100 else 1 if abs(self.value) >= 10 else 2
         return f"{self.value:,.{digits}f} {self.unit}"
 
