@@ -136,6 +136,13 @@ class EmbeddedWriter:
         if self._lock is not None:
             os.close(self._lock)
 
+    async def rewrite(self, change: Callable[[str, str, bytes], bytes | None]) -> int:
+        """Replaces payloads for good, for erasure alone: no copy is left in the file. Gives how many.
+
+        `change` gets topic, product and payload, and gives the new payload or None to leave it.
+        """
+        return await self._in_thread(partial(_rewrite, self._opened(), change))
+
     def wakes(self, reader: asyncio.Event) -> None:
         """Sets `reader` after each transaction, for as long as it lives."""
         self._readers.add(reader)
@@ -336,6 +343,29 @@ def _claim(database: sqlite3.Connection, path: Path, partitions: int) -> None:
     made_with = _identity(database)[1]
     if made_with != partitions:
         raise LogError(f"{path} was made with {made_with} partitions and cannot be opened with {partitions}")
+
+
+def _rewrite(database: sqlite3.Connection, change: Callable[[str, str, bytes], bytes | None]) -> int:
+    columns = "topic, partition, offset, product, payload"
+    rewritten = 0
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        for *place, product, payload in database.execute(f"SELECT {columns} FROM record"):  # noqa: S608 (constants)
+            new = change(place[0], product, payload)
+            if new is not None:
+                database.execute(
+                    "UPDATE record SET payload = ? WHERE topic = ? AND partition = ? AND offset = ?",
+                    (new, *place),
+                )
+                rewritten += 1
+        database.execute("COMMIT")
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    if rewritten:  # the old pages go with the old file
+        database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return rewritten
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:

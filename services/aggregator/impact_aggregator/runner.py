@@ -118,9 +118,11 @@ class Aggregator:
 
     async def caught_up(self) -> bool:
         """Whether all that is in the log now has been counted."""
+        if not self._claims:
+            return False
         ends = await self._reader.end_offsets(list(self._claims))
         claimed = {partition: claim.next_offset for partition, (_, claim) in self._claims.items()}
-        return bool(claimed) and all(claimed[partition] >= end for partition, end in ends.items())
+        return all(claimed[partition] >= end for partition, end in ends.items())
 
     async def _start_reader(self) -> None:
         while not self._stopping.is_set():

@@ -127,7 +127,7 @@ async def _up(
         await schema.upgrade(engine)
         await ensure_keys(engine, folder / KEYS_FILE, found)
         registry = CollectorRegistry()
-        counting = _counting(settings, found, engine, registry, writer)
+        counting = counting_of(settings, found, engine, registry, writer)
         door = await stack.enter_async_context(
             _door(settings, found, engine, registry, writer, {"aggregator": counting.ready})
         )
@@ -164,7 +164,7 @@ async def _aggregator(settings: Settings, found: Mapping[str, Catalog], listenin
         engine = await stack.enter_async_context(_database(settings))
         await schema.check(engine)
         registry = CollectorRegistry()
-        counting = _counting(settings, found, engine, registry, None)
+        counting = counting_of(settings, found, engine, registry, None)
         app = operations_app(registry, {"aggregator": counting.ready})
         guard_metrics(app, settings)
 
@@ -217,7 +217,7 @@ async def _door(
         await keys.stop()
 
 
-def _counting(
+def counting_of(
     settings: Settings,
     found: Mapping[str, Catalog],
     engine: AsyncEngine,

@@ -35,6 +35,8 @@ catalog_app = typer.Typer(help="The catalog: what events look like and which num
 keys_app = typer.Typer(help="API keys of products.")
 import_app = typer.Typer(help="Files of partners that were sent with impact send --csv.")
 quarantine_app = typer.Typer(help="Events that could not be counted: why, and their replay.")
+subjects_app = typer.Typer(help="The people and things that events are about.")
+app.add_typer(subjects_app, name="subjects", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog", no_args_is_help=True)
 app.add_typer(keys_app, name="keys", no_args_is_help=True)
 app.add_typer(import_app, name="import", no_args_is_help=True)
@@ -728,3 +730,29 @@ def quarantine_replay(
         quarantine.show_replay(replayed, terminal.out())
     if replayed.others:
         raise typer.Exit(terminal.NO)
+
+
+@subjects_app.command("erase")
+@answered
+def subjects_erase(
+    product: Annotated[str, typer.Argument(help="The product whose events speak of the person.")],
+    subject: Annotated[str, typer.Argument(help="The subject as the product sends it.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    catalog: CatalogPath = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a person's events back, and remove what is kept of them. Stop 'impact up' first."""
+    from impact_cli import erasure
+
+    found = _with(_settings(data), catalog=catalog)
+    products = catalogs.load(found.catalog_path())
+    done = asyncio.run(erasure.erase(found, products, product, subject, dry_run=dry_run))
+    if as_json:
+        terminal.print_json({**done._asdict(), "still_there": erasure.still_there(done)})
+        return
+    say = terminal.out().print
+    verb = "would be taken back" if dry_run else "taken back"
+    say(f"pseudonym {done.pseudonym}: {done.events:,} events and {done.quarantined:,} rejected ones {verb}")
+    for place in erasure.still_there(done):
+        say(f"still to be seen to: {place}")

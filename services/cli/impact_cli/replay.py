@@ -2,7 +2,8 @@
 
 That is how one leaves the embedded log for Kafka, or a topic for one with another number of partitions:
 events find their partition anew, and keep their content, identity and time of receipt. An aggregator with
-an empty database then counts the same numbers from it.
+an empty database then counts the same numbers from it. Of events of erased persons only that they were is
+copied.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from impact_aggregator.decode import decode_record
-from impact_aggregator.events import Event
+from impact_aggregator.events import RETRACTION, Event
 from impact_cli import event_logs, terminal
 from impact_cli.terminal import Refused
 from impact_eventlog import KeyedEvent
+from impact_schemas.erasure import REASON, erased
 from impact_schemas.identity import Identities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from impact_aggregator.events import Quarantined
     from impact_cli.settings import Settings
     from impact_eventlog import EventLogReader, EventLogWriter, Partition, Record
 
@@ -46,7 +49,9 @@ async def replay(source: Settings, target: Settings) -> Replayed:
     await writer.start()
     try:
         await reader.start()
-        return await _copy(reader, writer, topics, Identities(target.master_key()))
+        identities = Identities(target.master_key())
+        gone = await _erased(reader, next(iter(topics)), identities)
+        return await _copy(reader, writer, topics, identities, gone)
     finally:
         await reader.stop()
         await writer.stop()
@@ -57,8 +62,35 @@ def _first(filled: Mapping[tuple[str, int], int]) -> str:
     return f"{topic}-{number} has {end} records"
 
 
+async def _erased(reader: EventLogReader, topic: str, identities: Identities) -> set[bytes]:
+    """Identities of the events that were taken back because a person was erased."""
+    gone: set[bytes] = set()
+    partitions = [partition for partition in reader.assignment() if partition.topic == topic]
+    left = {place: end for place, end in (await reader.end_offsets(partitions)).items() if end}
+    for partition in left:
+        reader.seek(partition, 0)
+    while left:
+        for record in await _next(reader, left):
+            if REASON.encode() in record.payload:
+                events = decode_record(record, identities)
+                gone |= {target for event in events if (target := _erased_by(event)) is not None}
+            if record.offset + 1 >= left[record.partition]:
+                del left[record.partition]
+    return gone
+
+
+def _erased_by(event: Event | Quarantined) -> bytes | None:
+    if not isinstance(event, Event) or event.type != RETRACTION or event.data.get("reason") != REASON:
+        return None
+    return event.target
+
+
 async def _copy(
-    reader: EventLogReader, writer: EventLogWriter, topics: Mapping[str, str], identities: Identities
+    reader: EventLogReader,
+    writer: EventLogWriter,
+    topics: Mapping[str, str],
+    identities: Identities,
+    gone: set[bytes],
 ) -> Replayed:
     ends = await reader.end_offsets(list(reader.assignment()))
     left = {partition: end for partition, end in ends.items() if end}
@@ -69,7 +101,7 @@ async def _copy(
         task = bar.add_task("copying", total=sum(left.values()), trouble="")
         while left:
             for record in await _next(reader, left):
-                keyed = _keyed(record, topics, identities)
+                keyed = _keyed(record, topics, identities, gone)
                 # one record after the other: copies of an event keep their order
                 await writer.append(topics[record.partition.topic], record.product, keyed, record.received_at)
                 events += len(keyed)
@@ -90,7 +122,9 @@ async def _next(reader: EventLogReader, left: Mapping[Partition, int]) -> list[R
     return records
 
 
-def _keyed(record: Record, topics: Mapping[str, str], identities: Identities) -> list[KeyedEvent]:
+def _keyed(
+    record: Record, topics: Mapping[str, str], identities: Identities, gone: set[bytes]
+) -> list[KeyedEvent]:
     """The record's events, each with what decides its partition."""
     if record.partition.topic != next(iter(topics)):  # of the quarantine log: any partition will do
         raws = msgspec.json.decode(record.payload, type=list[msgspec.Raw])
@@ -98,7 +132,8 @@ def _keyed(record: Record, topics: Mapping[str, str], identities: Identities) ->
     keyed = []
     for event in decode_record(record, identities):
         if isinstance(event, Event):
-            keyed.append(KeyedEvent(event.target or event.identity, event.raw))
+            key = event.target or event.identity
+            keyed.append(KeyedEvent(key, erased(event.raw) if key in gone else event.raw))
         else:  # it will be quarantined there as it was here
             raw = event.payload.encode()
             keyed.append(KeyedEvent(hashlib.blake2b(raw, digest_size=16).digest(), raw))
