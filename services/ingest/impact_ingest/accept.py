@@ -83,7 +83,10 @@ class Judge:
         """
         if size > self._max_event_bytes:
             raise Refused("too_large", f"The event is larger than {self._max_event_bytes} bytes.")
-        envelope = _envelope_of(event)
+        try:
+            envelope = msgspec.convert(event, _Envelope)
+        except msgspec.ValidationError:
+            envelope = _looked_at_closely(event)
         extensions = () if _NAMED.issuperset(event) else _checked_extensions(event)
         type_rules = self._types.get(envelope.type)
         if type_rules is None:
@@ -156,13 +159,10 @@ class Judge:
 _NO_DATA: dict[str, Any] = {}  # what an event without data is judged by; never changed
 
 
-def _envelope_of(event: Any) -> _Envelope:
+def _looked_at_closely(event: Any) -> _Envelope:
     """The attributes of `event`. Raises Refused with what is wrong first. Drops attributes that are null."""
+    check_envelope(event)
     try:
-        return msgspec.convert(event, _Envelope)
-    except msgspec.ValidationError:
-        check_envelope(event)
-    try:  # it may have had attributes that were null
         return msgspec.convert(event, _Envelope)
     except msgspec.ValidationError:
         raise _bad_time() from None

@@ -214,9 +214,9 @@ def _check_exactly(decoded: list[Any], body: bytes, limits: Limits, mode: Mode) 
     escapes = b"\\u00" in body
     # \u0000 may be an escaped backslash and text; 19 digits may be an id: then look at every value
     suspicious = (escapes and b"\\u0000" in body) or b"0" * 19 in body.translate(_DIGITS_ALIKE)
-    for event, part in zip(decoded, parts, strict=True):
-        if suspicious or part.count(b"{") + part.count(b"[") > limits.max_nesting:
-            _check_values(event, limits.max_nesting)
+    most = -1 if suspicious else limits.max_nesting
+    for index in [n for n, part in enumerate(parts) if part.count(b"{") + part.count(b"[") > most]:
+        _check_values(decoded[index], limits.max_nesting)
     written = [_ENCODER.encode(decoded[0].get("data"))] if mode is Mode.BINARY else parts
     # A decoder keeps one of two equal keys, so that fewer colons come out than went in. Colons within
     # strings come out as they went in, unless the input wrote one as \u003a.

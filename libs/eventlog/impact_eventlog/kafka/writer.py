@@ -34,7 +34,7 @@ _RETIRED_PRODUCER_S = 2.0  # how long a producer that failed may still deliver i
 _CLOSE_S = 3.0
 _MAX_BACKOFF_S = 2.0
 # Few events wait until what is under way has arrived, so that more of them share a request: with 64 callers
-# of single events that halves the CPU of an event. A broker that hangs holds up nobody for longer than this.
+# of single events writing to the broker took 8 instead of 14 % of the CPU. Nobody waits longer than this.
 _LINGER_S = 0.005
 _FEW_EVENTS = 500
 
