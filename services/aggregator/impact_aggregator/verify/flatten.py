@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RETRACTION = "impact.retraction.v1"
 CORRECTION = "impact.correction.v1"
 
+_AMENDMENTS = (RETRACTION, CORRECTION)
+
 INTEGERS = ("seq", "partition", "log_offset", "position", "time", "received_at")
 TEXTS = ("source", "id", "type", "subject", "content", "tiebreak", "target_source", "target_id")
 
@@ -49,30 +51,22 @@ class Rows:
         self._product = product
         self._paths = [(path.split(".")[1:], use) for path, use in paths.items()]
         self._identities = identities
+        values = [columns_of_path(place, use) for place, use in enumerate(paths.values())]
+        self._columns = (*INTEGERS, *TEXTS, *(name for columns in values for name in columns))
+        self._rows: list[tuple[Any, ...]] = []
         self._seq = 0
         self.unreadable = 0  # what is no event; it is in quarantine
-        self._clear()
-
-    def _clear(self) -> None:
-        self._integers: dict[str, list[int]] = {name: [] for name in INTEGERS}
-        self._texts: dict[str, list[Any]] = {name: [] for name in TEXTS}
-        self._values: list[dict[str, list[Any]]] = [
-            {name: [] for name in columns_of_path(place, use)} for place, (_, use) in enumerate(self._paths)
-        ]
 
     def __len__(self) -> int:
-        return len(self._integers["seq"])
+        return len(self._rows)
 
     def take(self) -> dict[str, np.ndarray[Any, Any]]:
         """All columns, by name; begins anew."""
-        columns: dict[str, np.ndarray[Any, Any]] = {
-            name: np.array(values, dtype=np.int64) for name, values in self._integers.items()
+        columns = zip(self._columns, zip(*self._rows, strict=True), strict=True)
+        self._rows = []
+        return {
+            name: np.array(values, dtype=np.int64 if name in INTEGERS else object) for name, values in columns
         }
-        texts = [self._texts, *self._values]
-        for group in texts:
-            columns |= {name: np.array(values, dtype=object) for name, values in group.items()}
-        self._clear()
-        return columns
 
     def add(self, record: Record) -> None:
         """Adds the events of a record; what is no event is only counted."""
@@ -89,28 +83,32 @@ class Rows:
             except _BROKEN:
                 self.unreadable += 1
                 continue
-            self._add_place(record, position, time)
-            self._add_event(envelope, data)
+            self._seq += 1
+            at = (self._seq, record.partition.number, record.offset, position, time, record.received_at)
+            self._rows.append((*at, *self._texts(envelope, data), *self._values(envelope, data)))
 
-    def _add_place(self, record: Record, position: int, time: int) -> None:
-        self._seq += 1
-        row = (self._seq, record.partition.number, record.offset, position, time, record.received_at)
-        for name, value in zip(INTEGERS, row, strict=True):
-            self._integers[name].append(value)
-
-    def _add_event(self, envelope: _Envelope, data: Any) -> None:
+    def _texts(self, envelope: _Envelope, data: Any) -> tuple[str | None, ...]:
         head = f"{envelope.type}\0{envelope.time}\0".encode()
         content = hashlib.blake2b(head + bytes(envelope.data), digest_size=16).hexdigest()
         tiebreak = self._identities.of(self._product, envelope.source, envelope.id).hex()
         target: tuple[str | None, str | None] = (None, None)
-        if envelope.type in (RETRACTION, CORRECTION):
+        if envelope.type in _AMENDMENTS:
             target = (_text_at(data, "source"), _text_at(data, "id"))
+        return (envelope.source, envelope.id, envelope.type, envelope.subject, content, tiebreak, *target)
+
+    def _values(self, envelope: _Envelope, data: Any) -> list[Any]:
+        """What the metrics read of the event; of a correction what they would read of its target."""
+        if envelope.type in _AMENDMENTS:
             data = data.get("data") if isinstance(data, dict) else None
-        row = (envelope.source, envelope.id, envelope.type, envelope.subject, content, tiebreak, *target)
-        for name, value in zip(TEXTS, row, strict=True):
-            self._texts[name].append(value)
-        for place, (keys, use) in enumerate(self._paths):
-            _append_value(self._values[place], place, use, _value_at(data, keys))
+        values: list[Any] = []
+        for keys, use in self._paths:
+            value = _value_at(data, keys)
+            values.append(None if value is _ABSENT else label(value))
+            if use.as_number:
+                values.append(nanos(value) if is_number(value) else None)
+            if use.to_compare:
+                values += bracket(value) if is_number(value) else (None, None)
+        return values
 
 
 def columns_of_path(place: int, use: PathUse) -> dict[str, str]:
@@ -121,16 +119,6 @@ def columns_of_path(place: int, use: PathUse) -> dict[str, str]:
     if use.to_compare:
         columns |= {f"floor_{place}": "DECIMAL(38, 18)", f"above_{place}": "BOOLEAN"}
     return columns
-
-
-def _append_value(columns: dict[str, list[Any]], place: int, use: PathUse, value: Any) -> None:
-    columns[f"label_{place}"].append(None if value is _ABSENT else label(value))
-    if use.as_number:
-        columns[f"nanos_{place}"].append(nanos(value) if is_number(value) else None)
-    if use.to_compare:
-        floor, above = bracket(value) if is_number(value) else (None, None)
-        columns[f"floor_{place}"].append(floor)
-        columns[f"above_{place}"].append(above)
 
 
 def _value_at(data: Any, keys: list[str]) -> Any:
