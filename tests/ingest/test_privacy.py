@@ -111,3 +111,36 @@ async def test_a_log_line_is_written_once_for_a_request(service: Service) -> Non
         await service.send([an_event()])
     assert [line["event"] for line in lines] == ["events_refused"]
     assert lines[0]["rejected"] == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        ({"channel": "sms", "clinic": "clinic-12"}, {"channel": "sms", "clinic": "clinic-12"}),
+        ({"litres": 12.5, "kept": True, "none": None}, {"litres": 12.5, "kept": True, "none": None}),
+        ({"note": "Alice was here"}, {}),
+        ({"caller": "+254700123456", "number": 254700123456}, {}),
+        ({"phone": "12", "first_name": "Alice", "latitude": 1.5}, {}),
+        ({"Alice Otieno": 1, "subject": "x"}, {}),
+        ({"deep": [{"email": "x", "code": "a"}, "two words"]}, {"deep": [{"code": "a"}, None]}),
+        (
+            {"household": "Otieno", "contact": {"phone": "+254"}},
+            {
+                "household": PSEUDONYMS.of("water", "Otieno"),
+                "contact": {"phone": PSEUDONYMS.of("water", "+254")},
+            },
+        ),
+    ],
+)
+async def test_of_an_unknown_type_codes_and_numbers_are_kept_and_what_may_be_personal_is_not(
+    service: Service, writer: MemoryWriter, data: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    await service.send([an_event(type="water.spilt.v1", data=data)])
+    assert writer.quarantined()[0]["event"]["data"] == kept
+
+
+async def test_of_a_known_type_a_refused_event_keeps_what_its_schema_names(
+    service: Service, writer: MemoryWriter
+) -> None:
+    await service.send([an_event(data={"litres": -1, "language": "two words", "name": "Alice"})])
+    assert writer.quarantined()[0]["event"]["data"] == {"litres": -1, "language": "two words"}
