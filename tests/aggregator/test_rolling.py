@@ -164,6 +164,17 @@ async def test_fine_buckets_are_deleted_when_they_are_old(one: Pipeline, clock: 
     assert await one.rows("SELECT DISTINCT resolution FROM metric_buckets") == [("1d",)]
 
 
+async def test_payloads_of_quarantined_events_are_kept_for_ninety_days(one: Pipeline, clock: Clock) -> None:
+    await one.count([visit("a", minutes=1), visit("a", minutes=2)])
+    clock.now = NOON + 90 * DAY
+    await one.rolling.tick()
+    assert [row[0] is None for row in await one.rows("SELECT payload FROM quarantined_events")] == [False]
+    clock.now += DAY
+    await one.rolling.tick()
+    rows = await one.rows("SELECT payload, code, event_id FROM quarantined_events")
+    assert rows == [(None, "id_conflict", "a")]
+
+
 async def test_small_cells_are_suppressed(database_url: str, clock: Clock) -> None:
     text = TEXT.replace("Visits,", "Visits, privacy: {min_cell: 3},")
     async with pipeline(database_url, parse_catalog(text, "clinic.yaml"), clock) as one:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, func, insert, literal, or_, select
+from sqlalchemy import delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from impact_aggregator.bucket_rows import partial_of
@@ -41,6 +41,7 @@ from impact_schemas.tables import (
     changed_sketch,
     merged_estimate,
     period_value,
+    quarantine,
     rolling_day,
     rolling_value,
     series,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 MAX_CHANGES = 50_000  # rows of a tick; what is beyond waits for the next
 PERIOD_PAUSE = 5_000_000  # microseconds: a year has 365 buckets a series, and nobody watches it by the second
+PAYLOADS_KEPT = 90 * DAY  # of quarantined events; that they were, and why they were refused, is kept
 _CHUNK = 1_000  # series in one query
 _SERIALIZATION_FAILURE = "40001"
 
@@ -367,7 +369,7 @@ class Rolling:
         await _delete(connection, changed_sketch, rows)
 
     async def _expire(self, connection: AsyncConnection, now: int) -> None:
-        """Deletes fine buckets beyond their age, once an hour."""
+        """Deletes fine buckets and payloads of quarantined events beyond their age, once an hour."""
         if self._last_tick is not None and floor(self._last_tick, HOUR) == floor(now, HOUR):
             return
         for resolution, age in KEPT.items():
@@ -376,6 +378,8 @@ class Rolling:
                 await connection.execute(
                     delete(table).where(table.c.resolution == resolution, table.c.bucket_start < oldest)
                 )
+        old = (quarantine.c.received_at < now - PAYLOADS_KEPT) & quarantine.c.payload.is_not(None)
+        await connection.execute(update(quarantine).where(old).values(payload=None))
 
 
 _GONE = "gone"  # of a segment all of whose events were taken back: it is not there, as if never sent
