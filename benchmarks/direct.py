@@ -35,6 +35,10 @@ class Cost(NamedTuple):
     cpu_s: float
     wall_s: float
 
+    def plus(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(*(one + another for one, another in zip(self, other, strict=True)))
+
 
 class Direct:
     """One aggregator on the database at `url`; `begin` first, `close` at the end."""
