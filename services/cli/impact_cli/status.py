@@ -94,9 +94,10 @@ def show(products: list[Product], console: Console) -> None:
     for one in products:
         console.print(f"[bold]{escape(one.title)}[/] ({one.product})")
         table = Table("metric", "window", "value", "unit", "n", "status")
-        table.columns[0].no_wrap = True
-        for column in (2, 4):
-            table.columns[column].justify = "right"
+        for place, column in enumerate(table.columns):
+            column.no_wrap = place not in (0, 3)  # titles and units may take two lines, a number never
+            column.overflow = "fold"
+            column.justify = "right" if place in (2, 4) else "left"
         for number in one.numbers:
             count = "-" if number.n is None else f"{number.n:,}"
             cells = (number.title, number.window, shown(number.value), number.unit, count, number.status)

@@ -314,9 +314,8 @@ def _table_of(found: Sequence[Number]) -> Table:
     windows = [name for name in (*WINDOWS, ALL_TIME) if any(name in row for row in cells.values())]
     several = len({one.product for one in found}) > 1
     table = Table("metric", "segment", *windows, "unit")
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for column in table.columns[2:-1]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True  # a number never takes two lines
     for (product, metric, segment, unit), row in cells.items():
         name = f"{product} {metric}" if several else metric
         table.add_row(*map(escape, (name, segment, *(row.get(window, "") for window in windows), unit)))
