@@ -37,7 +37,12 @@ class Cost(NamedTuple):
 
     def plus(self, other: Cost) -> Cost:
         """Both together."""
-        return Cost(*(one + another for one, another in zip(self, other, strict=True)))
+        return Cost(
+            self.events + other.events,
+            self.buckets + other.buckets,
+            self.cpu_s + other.cpu_s,
+            self.wall_s + other.wall_s,
+        )
 
 
 class Direct:
