@@ -11,6 +11,7 @@ import pytest
 
 from impact_aggregator.verify import Facts, LogBeginsLate
 from impact_eventlog import LogError
+from impact_schemas.wire import partition_of
 from tests.verify.counting import (
     DAY,
     HOUR,
@@ -21,6 +22,7 @@ from tests.verify.counting import (
     correction,
     embedded,
     event,
+    keyed,
     retraction,
     told,
 )
@@ -140,6 +142,31 @@ async def test_several_partitions_and_time_that_went_on_are_found_equal(
         counting.now = NOON + 8 * DAY
         await counting.count()
         assert told(await counting.verify()) == []
+
+
+async def test_a_shard_with_nothing_of_the_metric_does_not_hide_what_another_counted(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with embedded(tmp_path, database_url, partitions=3, catalog=SMALL_CATALOG) as counting:
+        await counting.send(event("a", subject="p1", minutes=3))
+        await counting.count()
+        others = [event(f"{n}", subject=None) for n in range(20)]
+        place = partition_of(keyed(event("a")).key, 3)
+        await counting.send(*[one for one in others if partition_of(keyed(one).key, 3) != place])
+        await counting.count()
+        assert told(await counting.verify()) == []
+        days = "SELECT metric, value FROM metric_buckets WHERE segment = '{}' AND resolution = '1d'"
+        found = {name: float(value) for name, value in await counting.rows(days) if value is not None}
+        assert found["patients"] == 1.0
+        assert found["p50"] == pytest.approx(3.0, rel=0.01)
+
+
+async def test_a_percentile_of_nothing_is_unknown(small: Counting) -> None:
+    await small.send(event("a", subject="p1"))
+    await small.count()
+    found = await small.rows("SELECT DISTINCT value FROM metric_buckets WHERE metric = 'p50'")
+    assert found == [(None,)]
+    assert told(await small.verify()) == []
 
 
 @pytest.mark.parametrize(

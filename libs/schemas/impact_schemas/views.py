@@ -113,9 +113,10 @@ ROLLING_METRICS = View(
     " JOIN window_position w ON w.time_window = r.time_window WHERE m.active",
 )
 
-# A sketch's estimates cannot be added: of one shard its own holds, of several the merged one.
+# A sketch's estimates cannot be added: of one shard its own holds, of several the merged one. A shard that
+# saw only events which do not belong to the metric has none.
 _ESTIMATE = (
-    "CASE WHEN COUNT(*) = 1 THEN "
+    "CASE WHEN COUNT(b.estimate) < 2 THEN "
     + _number("MAX(b.estimate)")
     + " ELSE "
     + _number("MAX(e.estimate)")
@@ -133,7 +134,8 @@ _VALUE = (
     "CASE m.aggregate WHEN 'count' THEN SUM(b.count)"
     f" WHEN 'sum' THEN COALESCE({_SUM}, 0) WHEN 'mean' THEN {_MEAN}"
     f" WHEN 'min' THEN MIN({_number('b.min')}) WHEN 'max' THEN MAX({_number('b.max')})"
-    f" WHEN 'latest' THEN COALESCE({_ESTIMATE}, {_LATEST}) ELSE COALESCE({_ESTIMATE}, 0) END"
+    f" WHEN 'latest' THEN COALESCE({_ESTIMATE}, {_LATEST})"
+    f" WHEN 'unique' THEN COALESCE({_ESTIMATE}, 0) ELSE {_ESTIMATE} END"
 )
 
 

@@ -315,8 +315,10 @@ SELECT metric, resolution, start, segment, e.n AS e_n, e.total AS e_total, e.lea
         AND COALESCE(p.n, p.total, p.mean, p.least, p.greatest, p.value) IS NULL AS is_hidden,
     COALESCE(e.n BETWEEN 1 AND m.min_cell - 1, FALSE) AS is_small
 FROM (SELECT *, place AS resolution FROM expected WHERE kind = 'bucket') e
-FULL JOIN (SELECT * FROM published_bucket WHERE NOT (n IS NOT DISTINCT FROM 0
-    AND COALESCE(total, 0) = 0 AND COALESCE(value, 0) = 0)) p USING (metric, resolution, start, segment)
+FULL JOIN (
+    SELECT p.* FROM published_bucket p JOIN metric m USING (metric)
+    WHERE p.n IS DISTINCT FROM 0 OR p.total <> 0 OR p.value IS DISTINCT FROM m.zero
+) p USING (metric, resolution, start, segment)
 JOIN metric m USING (metric)
 WHERE {kept}
 """
