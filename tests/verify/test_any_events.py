@@ -68,7 +68,7 @@ RECORDS = st.lists(st.one_of(VISITS, VISITS, VISITS, RETRACTIONS, CORRECTIONS), 
 
 
 @settings(
-    max_examples=6,  # each takes a second or two: a whole service
+    max_examples=5,  # each takes a second or two: a whole service
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
