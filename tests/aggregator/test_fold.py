@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from impact_aggregator.fold import BucketKey, Folded, Known, fold
 from impact_aggregator.partial import Partial
@@ -226,3 +226,18 @@ def test_sums_equal_exact_fractions_of_the_rounded_values(events: list[Event]) -
         Fraction(0),
     )
     assert value(folded, rules, "minutes", "sum") == expected
+
+
+def test_the_text_of_a_number_is_not_the_number() -> None:
+    text = TEXT.replace("aggregate: unique, of: subject", "aggregate: unique, of: data.language")
+    rules = Rules({"clinic": parse_catalog(text, "clinic.yaml")}, VERSIONS)
+    folded = fold([visit("a", language="1"), visit("b", language=1), visit("c", language="1")], rules, {})
+    assert value(folded, rules, "patients", "unique") == 2
+
+
+def test_a_ratios_short_window_gives_its_parts_minute_buckets() -> None:
+    text = TEXT.replace("windows: [5m, 1h, 24h, 28d, all]", "windows: [28d, all]")
+    rules = Rules({"clinic": parse_catalog(text, "clinic.yaml")}, VERSIONS)
+    folded = fold([visit("a", kept=False)], rules, {})
+    minutes = {rules.book[key.series_id].metric for key in folded.buckets if key.resolution == "1m"}
+    assert minutes == {"missed", "visits"}

@@ -11,19 +11,21 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import TypeDecorator, type_coerce
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, TypeDecorator, func, literal, select, type_coerce
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import NullType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Column, Dialect, FromClause, Select
+    from sqlalchemy import Column, ColumnElement, Dialect, FromClause, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 Row = tuple[Any, ...]
 Columns = tuple["Column[Any]", ...]
 
 _SQLITE_MAX_PARAMETERS = 32_766
+_COPY_FROM = 200  # rows; below that three more statements cost more than they save
 
 
 async def insert(connection: AsyncConnection, columns: Columns, rows: Collection[Row]) -> None:
@@ -83,6 +85,8 @@ async def select_by_key(
 ) -> list[Row]:
     """The rows whose `key` columns equal one of `wanted`; those that are not there are left out."""
     dialect = connection.dialect
+    if dialect.name == "postgresql" and len(key) == 1 and isinstance(key[0].type, LargeBinary) and wanted:
+        return await _select_by_bytes(connection, columns, key[0], [row[0] for row in wanted])
     found: list[Row] = []
     for rows in _chunks(wanted, dialect, len(key)):
         converted = _to_driver(key, rows, dialect)
@@ -96,6 +100,28 @@ async def select_by_key(
     return found
 
 
+async def _select_by_bytes(
+    connection: AsyncConnection, columns: Columns, key: Column[Any], wanted: list[bytes]
+) -> list[Row]:
+    """Keys of one width as one packed value: the driver looks at each element of an array, at length."""
+    width = len(wanted[0])
+    names = ", ".join(f't."{column.name}"' for column in columns)
+    packed = "substring($1::bytea FROM n * $2::int + 1 FOR $2::int)"
+    keys = f"SELECT {packed} AS wanted FROM generate_series(0, $3::int - 1) n"
+    statement = f'SELECT {names} FROM ({keys}) k JOIN {key.table.description} t ON t."{key.name}" = k.wanted'
+    result = await connection.exec_driver_sql(statement, (b"".join(wanted), width, len(wanted)))
+    return _from_driver(columns, result.all(), connection.dialect)
+
+
+def in_ids(column: Column[int], ids: Sequence[int], dialect: Dialect) -> ColumnElement[bool]:
+    """The condition that `column` is one of `ids`, which may be many."""
+    if (
+        dialect.name == "postgresql"
+    ):  # a list of parameters has a plan that looks through all of it, row by row
+        return column.in_(select(func.unnest(literal(list(ids), ARRAY(BigInteger)))))
+    return column.in_(ids)
+
+
 async def _write(
     connection: AsyncConnection, columns: Columns, rows: Collection[Row], on_conflict: str
 ) -> None:
@@ -104,11 +130,34 @@ async def _write(
     dialect = connection.dialect
     converted = _to_driver(columns, rows, dialect)
     statement = f"{_insert_statement(columns, dialect)} {on_conflict}"
-    if dialect.name == "postgresql":
+    if dialect.name != "postgresql":
+        await connection.exec_driver_sql(statement, converted)
+    elif len(converted) < _COPY_FROM:
         arrays = tuple(list(values) for values in zip(*converted, strict=True))
         await connection.exec_driver_sql(statement, arrays)
     else:
-        await connection.exec_driver_sql(statement, converted)
+        await _copy(connection, columns, converted, on_conflict)
+
+
+async def _copy(connection: AsyncConnection, columns: Columns, rows: list[Row], on_conflict: str) -> None:
+    """Many rows to PostgreSQL: COPY to a temporary table, and from there in one statement."""
+    table = columns[0].table.description
+    names = ", ".join(f'"{column.name}"' for column in columns)
+    incoming = f"incoming_{table}"
+    # lives as long as the connection; the statement also begins the transaction that COPY needs
+    await connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS"
+        f" AS SELECT {names} FROM {table} WITH NO DATA"
+    )
+    await connection.exec_driver_sql(f"TRUNCATE {incoming}")
+    raw: Any = (await connection.get_raw_connection()).driver_connection
+    try:
+        await raw.copy_records_to_table(incoming, records=rows, columns=[column.name for column in columns])
+    except Exception as error:  # the driver's own, which SQLAlchemy has not seen
+        raise OperationalError(f"COPY {incoming}", None, error) from error
+    await connection.exec_driver_sql(
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} {on_conflict}"
+    )
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ back for good; of several corrections that fit the event's schema the greatest (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -94,7 +94,7 @@ def settle(event: Event, amendments: Collection[Amendment], rules: Rules) -> Set
         return Settled(None, tuple(unfit), max(retractions, key=_order))
     if fitting is None:
         return Settled(event, tuple(unfit))
-    return Settled(replace(event, data=fitting[1]), tuple(unfit), fitting[0])
+    return Settled(msgspec.structs.replace(event, data=fitting[1]), tuple(unfit), fitting[0])
 
 
 def _order(one: Amendment) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from impact_aggregator.events import BROKEN, KINDS, Event, Position, Quarantined, quarantined
+from impact_aggregator.events import BROKEN, KINDS, RAW_EVENTS, Event, Position, Quarantined, quarantined
 from impact_schemas.identity import Identities, content_digest
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _NamedEvent(msgspec.Struct):
 
 
 _named_event = msgspec.json.Decoder(_NamedEvent)
-_raw_events = msgspec.json.Decoder(list[msgspec.Raw])
+_envelopes = msgspec.json.Decoder(list[Envelope])
 _envelope = msgspec.json.Decoder(Envelope)
 _data = msgspec.json.Decoder(float_hook=Decimal)
 _rejections = msgspec.json.Decoder(list[Rejection])
@@ -52,26 +52,44 @@ _ZonedTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 def parse_time(text: str) -> int:
     """Microseconds since 1970 of an RFC 3339 time with a zone. Raises msgspec.ValidationError."""
-    moment: datetime = msgspec.convert(text, _ZonedTime)
+    try:
+        moment = datetime.fromisoformat(text)  # takes more than RFC 3339, but the door does not
+    except ValueError:
+        moment = msgspec.convert(text, _ZonedTime)
+    if moment.tzinfo is None:
+        raise msgspec.ValidationError(f"the time {text!r} has no zone")
     return round(moment.timestamp() * 1_000_000)
 
 
 def decode_record(record: Record, identities: Identities) -> Iterator[Event | Quarantined]:
     """The events of a record of the event log; what is no event goes to quarantine, never raises."""
     try:
-        raws = _raw_events.decode(record.payload)
+        envelopes = _envelopes.decode(record.payload)
+    except BROKEN:
+        yield from _decode_singly(record, identities)
+        return
+    for index, envelope in enumerate(envelopes):
+        try:
+            yield _decode_event(record, index, envelope, identities)
+        except BROKEN as error:
+            yield _unreadable(record, index, bytes(RAW_EVENTS.decode(record.payload)[index]), str(error))
+
+
+def _decode_singly(record: Record, identities: Identities) -> Iterator[Event | Quarantined]:
+    """A record of which something is no event: the others count."""
+    try:
+        raws = RAW_EVENTS.decode(record.payload)
     except BROKEN as error:
         yield _unreadable(record, 0, record.payload, f"the record is no JSON array: {error}")
         return
     for index, raw in enumerate(raws):
         try:
-            yield _decode_event(record, index, bytes(raw), identities)
+            yield _decode_event(record, index, _envelope.decode(raw), identities)
         except BROKEN as error:
             yield _unreadable(record, index, bytes(raw), str(error))
 
 
-def _decode_event(record: Record, index: int, raw: bytes, identities: Identities) -> Event:
-    envelope = _envelope.decode(raw)
+def _decode_event(record: Record, index: int, envelope: Envelope, identities: Identities) -> Event:
     product = record.product
     target = None
     if envelope.type in KINDS:
@@ -88,7 +106,7 @@ def _decode_event(record: Record, index: int, raw: bytes, identities: Identities
         subject=envelope.subject,
         data=_data.decode(envelope.data),
         received_at=record.received_at,
-        raw=raw,
+        record=record.payload,
         target=target,
     )
 

@@ -15,8 +15,7 @@ CORRECTION = "impact.correction.v1"
 KINDS = {RETRACTION: "retraction", CORRECTION: "correction"}
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Where an event stands in the log."""
 
     partition: Partition
@@ -24,8 +23,7 @@ class Position:
     index: int  # within the record
 
 
-@dataclass(slots=True)
-class Event:
+class Event(msgspec.Struct, gc=False):
     """One event of the event log, ready to be folded."""
 
     position: Position
@@ -38,8 +36,13 @@ class Event:
     subject: str | None
     data: Any
     received_at: int
-    raw: bytes
+    record: bytes  # the payload that it stands in
     target: bytes | None = None  # of a retraction or correction: the identity of the event it speaks of
+
+    @property
+    def raw(self) -> bytes:
+        """The event as JSON, as it stands in the log."""
+        return bytes(RAW_EVENTS.decode(self.record)[self.position.index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Quarantined:
     payload: str
 
 
+RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _names = msgspec.json.Decoder(dict[str, Any])
 BROKEN = (msgspec.MsgspecError, UnicodeDecodeError)
 

@@ -136,13 +136,19 @@ class Rebuild:
                     "metrics": {
                         name: metric
                         for name, metric in catalog.metrics.items()
-                        if metric.ratio is None and only(product, name)
+                        if metric.ratio is not None or only(product, name)
                     }
                 }
             )
             for product, catalog in self._catalogs.items()
         }
-        versions = await self._prepare({(p, name) for p, one in catalogs.items() for name in one.metrics})
+        counted = {
+            (product, name)
+            for product, catalog in catalogs.items()
+            for name, metric in catalog.metrics.items()
+            if metric.ratio is None
+        }
+        versions = await self._prepare(counted)
         rules = Rules(catalogs, versions)
         claims: dict[int, Claim] = {}
         while True:

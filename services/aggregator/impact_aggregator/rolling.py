@@ -415,7 +415,7 @@ async def _inputs(connection: AsyncConnection, wanted: dict[tuple[Span, ...], li
 
 async def _add_inputs(connection: AsyncConnection, inputs: Inputs, ids: list[int], spans: list[Span]) -> None:
     wanted = select(bucket).where(
-        bucket.c.series_id.in_(ids),
+        bulk.in_ids(bucket.c.series_id, ids, connection.dialect),
         bucket.c.resolution == spans[0].resolution,
         bucket.c.bucket_start >= min(span.first for span in spans),
         bucket.c.bucket_start <= max(span.last for span in spans),

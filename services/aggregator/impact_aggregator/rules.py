@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jsonschema_rs
@@ -42,9 +43,14 @@ class Series(NamedTuple):
     @property
     def series_id(self) -> int:
         """A signed 64-bit hash: the same in every process, so that nobody has to hand out ids."""
-        parts = (self.product, self.metric, str(self.version), self.segment)
-        name = "\n".join(parts).encode()  # no part could hold a line break: names, a number, and JSON
-        return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
+        return _series_id(self)
+
+
+@lru_cache(maxsize=1 << 18)  # a tick asks for each of its series several times
+def _series_id(series: Series) -> int:
+    parts = (series.product, series.metric, str(series.version), series.segment)
+    name = "\n".join(parts).encode()  # no part could hold a line break: names, a number, and JSON
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 
 class TooManySegments(Exception):
@@ -170,12 +176,20 @@ class Split:
 class Rule:
     """How one metric counts the events of its types."""
 
-    def __init__(self, product: str, metric: str, version: int, definition: Metric, book: SeriesBook) -> None:
+    def __init__(
+        self,
+        product: str,
+        metric: str,
+        version: int,
+        definition: Metric,
+        windows: Iterable[str],
+        book: SeriesBook,
+    ) -> None:
         self.product = product
         self.metric = metric
         self.version = version
         self.aggregate = definition.aggregate or ""
-        self.finest = finest_resolution(definition.windows)
+        self.finest = finest_resolution(windows)
         self._book = book
         self._read = _reader(definition.of) if definition.of and definition.of != "subject" else None
         self._read_place = _reader(definition.per) if definition.per else None
@@ -201,9 +215,9 @@ class Rule:
                 return None
         if self.aggregate == "count":
             return True
-        value = event.subject if self._read is None else self._read(data)
-        if self.aggregate == "unique":
-            return value if isinstance(value, str) else self._text(value)
+        if self.aggregate == "unique":  # JSON texts: the text "1" is not the number 1
+            return event.subject if self._read is None else self._text(self._read(data))
+        value = None if self._read is None else self._read(data)
         if not _is_number(value) or (self._read_place is not None and self.place(event) is None):
             return None
         return value
@@ -260,7 +274,9 @@ class Rules:
                 self._by_type[product, event_type] = TypeRules(definition.data)
             for name, metric in catalog.metrics.items():
                 if metric.ratio is None:
-                    self._compile(Rule(product, name, versions[product, name], metric, self.book), metric)
+                    windows = _windows_of(catalog, name)
+                    rule = Rule(product, name, versions[product, name], metric, windows, self.book)
+                    self._compile(rule, metric)
 
     def of(self, product: str, event_type: str) -> TypeRules | None:
         """What an event of this type feeds; None if the product does not know the type."""
@@ -312,3 +328,13 @@ class Rules:
             for rule, splits in fed.rules:
                 if rule is wanted:
                     yield from splits
+
+
+def _windows_of(catalog: Catalog, name: str) -> set[str]:
+    """The metric's own windows, and those of the ratios that it is part of."""
+    ratios = (
+        metric
+        for metric in catalog.metrics.values()
+        if metric.ratio is not None and name in (metric.ratio.numerator, metric.ratio.denominator)
+    )
+    return {window for metric in (catalog.metrics[name], *ratios) for window in metric.windows}

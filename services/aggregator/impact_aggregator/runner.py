@@ -313,7 +313,7 @@ class Aggregator:
             took = time.monotonic() - started
             if leads:
                 self._metrics.tick.observe(took)
-            await self._pause(max(TICK_S - took, took))  # never more than half of the time
+            await self._pause(max(TICK_S - took, 2 * took))  # never more than a third of the time
 
     async def _watch_lag(self) -> None:
         """Exports the lag, and ends a process that is stuck without an error."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from impact_aggregator.amendments import Amendment
@@ -138,6 +138,8 @@ class Store:
         """What has been said of these events before, whether or not they have come."""
         wanted = [(target,) for target in set(targets)]
         async with self._engine.connect() as connection:
+            if not await connection.scalar(select(exists(select(amendment.c.target)))):
+                return {}  # most products never take anything back
             rows = await bulk.select_by_key(connection, tuple(amendment.c), (amendment.c.target,), wanted)
         found: dict[bytes, list[Amendment]] = {}
         for row in rows:
