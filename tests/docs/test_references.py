@@ -117,8 +117,10 @@ def test_the_verdicts_are_those_of_the_services() -> None:
 
 def test_the_demo_prints_what_the_readme_shows() -> None:
     """The numbers that come from the flights themselves; the service's own are checked end to end."""
-    (shown,) = [block.text for block in blocks(read("README.md")) if flights.TITLE in block.text]
-    data = [event["data"] for event in flights.events()]
+    document = read("README.md")
+    (shown,) = [block.text for block in blocks(document) if flights.TITLE in block.text]
+    events = list(flights.events())
+    data = [event["data"] for event in events]
     flown = [one for one in data if not one["cancelled"]]
     expected = {
         "Flights scheduled": f"{len(data):,}",
@@ -130,3 +132,5 @@ def test_the_demo_prints_what_the_readme_shows() -> None:
     for title, value in expected.items():
         line = rf"^  {re.escape(title)} +{re.escape(value)} "
         assert re.search(line, shown, re.MULTILINE), f"{title}: {value}"
+    aircraft = {event["subject"] for event in events if "subject" in event}
+    assert f"There are {len(aircraft):,}." in " ".join(document.split())
