@@ -12,6 +12,7 @@ from impact_aggregator.active import activate
 from impact_aggregator.rebuild import CannotRebuild, Rebuild
 from impact_aggregator.recount import History
 from impact_aggregator.store import ClaimLost, Store
+from impact_aggregator.windows import DAY
 from impact_eventlog import LogHole
 from impact_schemas.catalog import parse_catalog
 from tests.aggregator.conftest import EVENTS, NOON, TEXT, Clock, correction, identities, retraction, visit
@@ -165,6 +166,25 @@ async def test_killed_anywhere_the_old_numbers_are_served_and_a_new_rebuild_work
     assert (await one.rolling_values("minutes", "all"))["{}"] == (21, 3, "ok")
     assert await one.rows("SELECT DISTINCT version FROM metrics WHERE metric = 'visits'") == [(2,)]
     assert await one.rows("SELECT COUNT(*) FROM log_positions") == [(1,)]
+
+
+async def test_history_and_revisions_outlive_the_versions_that_they_speak_of(
+    one: Pipeline, catalog: Catalog, clock: Clock
+) -> None:
+    await one.count([visit("a", minutes=5), visit("b", minutes=7)])
+    await one.rolling.tick()
+    clock.now += DAY
+    await one.rolling.tick()
+    await one.count([retraction("r", "a", time=clock.now)])
+    history, revisions = "SELECT COUNT(*) FROM rolling_history", "SELECT COUNT(*) FROM metric_revisions"
+    before = [await one.rows(history), await one.rows(revisions)]
+    assert before[0] > [(0,)]
+    assert before[1] > [(0,)]
+    for _ in range(3):
+        await rebuild(one).run()
+        await take_up(one, catalog)
+        await one.rolling.tick()
+    assert [await one.rows(history), await one.rows(revisions)] == before
 
 
 async def test_a_rebuild_needs_the_active_catalog(one: Pipeline) -> None:

@@ -345,14 +345,16 @@ async def _day_values(
 
 
 async def _forget_versions(connection: AsyncConnection, product: str, metric: str, active: int) -> None:
-    """Deletes versions that a rebuild left unfinished, and those before the last."""
-    table = metric_version.c
-    wanted = (table.product == product) & (table.metric == metric)
-    stray = (table.version > active) | (table.version < active - 1)
+    """Deletes what a rebuild left unfinished, and the numbers of versions before the last.
+
+    The names of those stay: the daily history and the revisions speak of them.
+    """
     mine = (series.c.product == product) & (series.c.metric == metric)
-    others = (series.c.version > active) | (series.c.version < active - 1)
-    ids = select(series.c.series_id).where(mine & others)
+    unfinished, old = series.c.version > active, series.c.version < active - 1
+    ids = select(series.c.series_id).where(mine & (unfinished | old))
     for derived in (bucket, merged_estimate, rolling_value, period_value):
         await connection.execute(delete(derived).where(derived.c.series_id.in_(ids)))
-    await connection.execute(delete(series).where(mine & others))
-    await connection.execute(delete(metric_version).where(wanted & stray))
+    await connection.execute(delete(series).where(mine & unfinished))
+    table = metric_version.c
+    of_metric = (table.product == product) & (table.metric == metric)
+    await connection.execute(delete(metric_version).where(of_metric & (table.version > active)))

@@ -49,10 +49,13 @@ def kafka_settings(settings: Settings, bootstrap: str) -> kafka.KafkaSettings:
     """What the Kafka adapter needs of the settings."""
     from impact_eventlog.kafka import KafkaSettings
 
+    replicas = settings.kafka_replication_factor
     return KafkaSettings(
         bootstrap=bootstrap,
         partitions=settings.kafka_partitions,
-        replication_factor=settings.kafka_replication_factor,
+        replication_factor=replicas,
+        # acks=all means all replicas in sync: with a floor of one that could be a single copy
+        min_insync_replicas=replicas - 1 if replicas > 1 else None,
         quarantine_topic=settings.kafka_quarantine_topic,
         security_protocol=settings.kafka_security_protocol,
         sasl_mechanism=settings.kafka_sasl_mechanism,
