@@ -7,9 +7,10 @@ from contextlib import closing
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
-from impact_aggregator.verify import Facts, LogBeginsLate
+from impact_aggregator.verify import Facts, LogBeginsLate, TooLittleMemory, run
 from impact_eventlog import LogError
 from impact_schemas.wire import partition_of
 from tests.verify.counting import (
@@ -334,3 +335,13 @@ async def test_explain_without_the_log_says_so_and_unknown_numbers_are_refused(s
     assert found.window_start == "2026-01-01 11:01:00"
     with pytest.raises(LookupError, match="no value in window '28d'"):
         await small.explain("kept_rate", window="28d")
+
+
+async def test_too_little_memory_is_said(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run_out(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("could not allocate block")
+
+    await counting.send(event("a", minutes=1))
+    monkeypatch.setattr(run, "load", run_out)
+    with pytest.raises(TooLittleMemory, match="MiB are not enough"):
+        await counting.verify()

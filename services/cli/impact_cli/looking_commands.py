@@ -71,6 +71,9 @@ def explain(
 def verify(
     product: Annotated[str | None, typer.Option(help="Only this product's numbers.")] = None,
     metric: Annotated[str | None, typer.Option(help="Only this metric; of a ratio its parts too.")] = None,
+    memory: Annotated[
+        int | None, typer.Option(min=64, help="MiB to work in. [default: half of the machine's]")
+    ] = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,7 +83,7 @@ def verify(
     """
     from impact_cli import verify as audit
 
-    report = asyncio.run(audit.run(settings_of(data), product, metric))
+    report = asyncio.run(audit.run(settings_of(data), product, metric, memory))
     if as_json:
         terminal.print_json(report)
     else:

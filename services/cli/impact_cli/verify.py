@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from impact_aggregator.verify import Log, Report, Scope, verify
+from impact_aggregator.verify import Log, Report, Scope, TooLittleMemory, verify
 from impact_cli import event_logs
 from impact_cli.terminal import Refused, progress_bar
 from impact_database.engine import connect
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
 SHOWN = 20  # differences; --json has more
 
 
-async def run(settings: Settings, product: str | None, metric: str | None) -> Report:
-    """Raises SettingsError, SchemaOutOfDate, LogError, and Refused for an unknown product or metric."""
+LEAST_MEMORY_MIB = 1024
+
+
+async def run(
+    settings: Settings, product: str | None, metric: str | None, memory_mib: int | None = None
+) -> Report:
+    """Works in half of the machine's memory, if nothing is said.
+
+    Raises SettingsError, SchemaOutOfDate, LogError, and Refused for an unknown product or metric.
+    """
     engine = connect(settings.required_database_url())
     try:
         await check(engine)
@@ -37,12 +46,21 @@ async def run(settings: Settings, product: str | None, metric: str | None) -> Re
                 open_log(settings),
                 Identities(settings.master_key()),
                 Scope(product, metric),
+                memory_mib=memory_mib or max(LEAST_MEMORY_MIB, _machine_mib() // 2),
                 progress=tell,
             )
+    except TooLittleMemory as error:
+        raise Refused(
+            f"{error}: give it more with --memory, or one metric at a time with --metric"
+        ) from error
     except LookupError as error:
         raise Refused(str(error)) from error
     finally:
         await engine.dispose()
+
+
+def _machine_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 
 def open_log(settings: Settings) -> Log:

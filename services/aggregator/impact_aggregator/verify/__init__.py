@@ -14,7 +14,7 @@ Only here is DuckDB known. The fold, its partial aggregates, sketches and rollin
 
 from impact_aggregator.verify.comparison import Compared, Difference
 from impact_aggregator.verify.explanation import Explanation, Facts, explain
-from impact_aggregator.verify.run import Log, LogBeginsLate, Report, Scope, verify
+from impact_aggregator.verify.run import Log, LogBeginsLate, Report, Scope, TooLittleMemory, verify
 
 __all__ = [
     "Compared",
@@ -25,6 +25,7 @@ __all__ = [
     "LogBeginsLate",
     "Report",
     "Scope",
+    "TooLittleMemory",
     "explain",
     "verify",
 ]

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import duckdb
 import msgspec
 
 from impact_aggregator.verify.comparison import SQLITE_SLACK, Compared, Comparison, Difference
@@ -31,6 +32,10 @@ MEMORY_MIB = 1024  # of DuckDB; what does not fit goes to the temporary folder
 PATIENCE_S = 10.0  # how long a tick may be waited for
 MAX_DIFFERENCES = 100  # that are told one by one; all are counted
 _POLL_S = 1.0
+
+
+class TooLittleMemory(Exception):
+    """The recomputation needs more memory than it was given, though it spills to disk what it can."""
 
 
 class LogBeginsLate(LogError):
@@ -97,7 +102,8 @@ async def verify(
 ) -> Report:
     """Compares the numbers in the database with what the log says.
 
-    Raises LogBeginsLate, LogError, and LookupError for a product or metric that is not in force.
+    Raises LogBeginsLate, LogError, TooLittleMemory, and LookupError for a product or metric that is not in
+    force.
     """
     await wait_for_tick(engine, patience_s)
     with tempfile.TemporaryDirectory(prefix="impact-verify-") as folder:
@@ -119,6 +125,8 @@ async def verify(
         try:
             await load(recount, log, published.positions, progress)
             return _report(recount, comparison, published, progress)
+        except duckdb.OutOfMemoryException as error:
+            raise TooLittleMemory(f"{memory_mib} MiB are not enough to recompute these numbers") from error
         finally:
             recount.close()
 
