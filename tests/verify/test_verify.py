@@ -342,6 +342,7 @@ async def test_too_little_memory_is_said(counting: Counting, monkeypatch: pytest
         raise duckdb.OutOfMemoryException("could not allocate block")
 
     await counting.send(event("a", minutes=1))
+    await counting.count()
     monkeypatch.setattr(run, "load", run_out)
     with pytest.raises(TooLittleMemory, match="MiB are not enough"):
         await counting.verify()
