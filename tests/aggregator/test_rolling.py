@@ -15,6 +15,8 @@ from tests.aggregator.pipeline import Pipeline, pipeline
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from impact_aggregator.events import Event
     from impact_schemas.catalog import Catalog
 
@@ -123,6 +125,18 @@ async def test_only_one_leads_and_another_takes_over_when_the_lease_is_over(
         assert other.rolling.points
         assert not await one.rolling.tick()
         assert not one.rolling.points  # business gauges are exported by one only
+
+
+async def test_a_tick_that_takes_longer_than_the_lease_keeps_the_lead(
+    one: Pipeline, database_url: str, catalog: Catalog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take_long(connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("UPDATE leader SET expires_at = '2020-01-01 00:00:00'")
+
+    monkeypatch.setattr(one.rolling, "_merge_sketches", take_long)
+    assert await one.rolling.tick()
+    async with pipeline(database_url, catalog, clock, "other") as other:
+        assert not await other.rolling.tick()
 
 
 async def _expire_lease(one: Pipeline) -> None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, BigInteger, LargeBinary, TypeDecorator, func, literal, select, type_coerce
+from sqlalchemy import LargeBinary, TypeDecorator, select, type_coerce
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import NullType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Column, ColumnElement, Dialect, FromClause, Select
+    from sqlalchemy import Column, Dialect, FromClause, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 Row = tuple[Any, ...]
@@ -113,13 +113,30 @@ async def _select_by_bytes(
     return _from_driver(columns, result.all(), connection.dialect)
 
 
-def in_ids(column: Column[int], ids: Sequence[int], dialect: Dialect) -> ColumnElement[bool]:
-    """The condition that `column` is one of `ids`, which may be many."""
-    if (
-        dialect.name == "postgresql"
-    ):  # a list of parameters has a plan that looks through all of it, row by row
-        return column.in_(select(func.unnest(literal(list(ids), ARRAY(BigInteger)))))
-    return column.in_(ids)
+async def select_range(
+    connection: AsyncConnection,
+    columns: Columns,
+    ids: tuple[Column[int], Sequence[int]],
+    equal: tuple[Column[Any], Any],
+    between: tuple[Column[Any], Any, Any],
+) -> list[Row]:
+    """The rows of any of many ids, with one column equal to a value and one in a range, ends included."""
+    id_column, wanted = ids
+    one, value = equal
+    ranged, first, last = between
+    if connection.dialect.name != "postgresql":
+        condition = id_column.in_(wanted) & (one == value) & (ranged >= first) & (ranged <= last)
+        return await select_rows(connection, select(*columns).where(condition), columns)
+    table = id_column.table.description
+    names = ", ".join(f't."{column.name}"' for column in columns)
+    found = (
+        f'SELECT * FROM {table} t WHERE t."{id_column.name}" = k.id AND t."{one.name}" = $2'
+        f' AND t."{ranged.name}" BETWEEN $3 AND $4 OFFSET 0'
+    )
+    statement = f"SELECT {names} FROM unnest($1::bigint[]) AS k (id), LATERAL ({found}) AS t"
+    ((low,), (high,)) = _to_driver((ranged,), [(first,), (last,)], connection.dialect)
+    result = await connection.exec_driver_sql(statement, (list(wanted), value, low, high))
+    return _from_driver(columns, result.all(), connection.dialect)
 
 
 async def _write(
@@ -178,8 +195,9 @@ def _select_statement(columns: Columns, key: Columns, count: int, dialect: Diale
     wanted = ", ".join(f'"{column.name}"' for column in key)
     match = " AND ".join(f't."{column.name}" = k."{column.name}"' for column in key)
     if dialect.name == "postgresql":
-        source = f"unnest({_arrays(key, dialect)}) AS k ({wanted}) JOIN {table.description} t ON {match}"
-        return f"SELECT {names} FROM {source}"
+        # LATERAL is PostgreSQL's way to say the same: look each up by its key, whatever the statistics say
+        found = f"SELECT * FROM {table.description} t WHERE {match} OFFSET 0"
+        return f"SELECT {names} FROM unnest({_arrays(key, dialect)}) AS k ({wanted}), LATERAL ({found}) AS t"
     row = f"({', '.join('?' for _ in key)})"
     rows = ", ".join(row for _ in range(count))
     # CROSS JOIN is SQLite's way to say: loop over the wanted keys, look each up

@@ -152,6 +152,7 @@ class Rolling:
         await _delete(connection, changed_series, changes)
         await self._merge_sketches(connection)
         await self._expire(connection, now)
+        await hold_lease(connection, self._holder)  # of a long tick the first lease is over by now
         self._last_tick = now
         return points
 
@@ -414,13 +415,14 @@ async def _inputs(connection: AsyncConnection, wanted: dict[tuple[Span, ...], li
 
 
 async def _add_inputs(connection: AsyncConnection, inputs: Inputs, ids: list[int], spans: list[Span]) -> None:
-    wanted = select(bucket).where(
-        bulk.in_ids(bucket.c.series_id, ids, connection.dialect),
-        bucket.c.resolution == spans[0].resolution,
-        bucket.c.bucket_start >= min(span.first for span in spans),
-        bucket.c.bucket_start <= max(span.last for span in spans),
+    rows = await bulk.select_range(
+        connection,
+        tuple(bucket.c),
+        (bucket.c.series_id, ids),
+        (bucket.c.resolution, spans[0].resolution),
+        (bucket.c.bucket_start, min(span.first for span in spans), max(span.last for span in spans)),
     )
-    for row in await bulk.select_rows(connection, wanted, tuple(bucket.c)):
+    for row in rows:
         key, _, partial = partial_of(row)
         for span in spans:
             if span.first <= key.start <= span.last:
