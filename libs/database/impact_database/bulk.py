@@ -195,7 +195,7 @@ def _select_statement(columns: Columns, key: Columns, count: int, dialect: Diale
     wanted = ", ".join(f'"{column.name}"' for column in key)
     match = " AND ".join(f't."{column.name}" = k."{column.name}"' for column in key)
     if dialect.name == "postgresql":
-        # LATERAL is PostgreSQL's way to say the same: look each up by its key, whatever the statistics say
+        # LATERAL with OFFSET says the same to PostgreSQL; which index it takes is still its own choice
         found = f"SELECT * FROM {table.description} t WHERE {match} OFFSET 0"
         return f"SELECT {names} FROM unnest({_arrays(key, dialect)}) AS k ({wanted}), LATERAL ({found}) AS t"
     row = f"({', '.join('?' for _ in key)})"
