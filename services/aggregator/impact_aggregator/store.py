@@ -171,7 +171,7 @@ class Store:
         try:
             async with self._engine.begin() as connection:
                 for batch in ordered:
-                    await self._advance(connection, batch, generation)
+                    await self._move(connection, batch.claim, batch.next_offset, generation)
                 await self._write(connection, ordered, rules)
         except BaseException:
             self.forget()
@@ -190,9 +190,6 @@ class Store:
             }
             await bulk.insert_missing(connection, tuple(log_hole.c), [tuple(values.values())])
             await self._move(connection, claimed, hole.last_offset + 1, generation)
-
-    async def _advance(self, connection: AsyncConnection, batch: Batch, generation: int) -> None:
-        await self._move(connection, batch.claim, batch.next_offset, generation)
 
     async def _move(
         self, connection: AsyncConnection, claimed: Claim, next_offset: int, generation: int

@@ -122,7 +122,7 @@ async def _up(
 ) -> None:
     async with AsyncExitStack() as stack:
         # the writer first: it holds the folder's lock, so that a second process changes nothing
-        writer = await stack.enter_async_context(_writer(settings))
+        writer = await stack.enter_async_context(event_logs.writing(settings))
         engine = await stack.enter_async_context(_database(settings))
         await schema.upgrade(engine)
         await ensure_keys(engine, folder / KEYS_FILE, found)
@@ -146,7 +146,7 @@ async def _up(
 
 async def _ingest(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
     async with AsyncExitStack() as stack:
-        writer = await stack.enter_async_context(_writer(settings))
+        writer = await stack.enter_async_context(event_logs.writing(settings))
         engine = await stack.enter_async_context(_database(settings))
         door = await stack.enter_async_context(
             _door(settings, found, engine, CollectorRegistry(), writer, {})
@@ -249,16 +249,6 @@ async def _count(counting: Aggregator) -> None:
         await counting.run()
     except (LogReplaced, Stalled) as error:
         raise Refused(str(error)) from error
-
-
-@asynccontextmanager
-async def _writer(settings: Settings) -> AsyncIterator[EventLogWriter]:
-    writer = event_logs.open_writer(settings)
-    await writer.start()
-    try:
-        yield writer
-    finally:
-        await writer.stop()
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -17,9 +17,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 
 from impact_aggregator.events import RETRACTION
-from impact_cli import assemble, event_logs, logs
-from impact_database.engine import connect
-from impact_database.migrate import check
+from impact_cli import assemble, databases, event_logs, logs
 from impact_eventlog import KeyedEvent
 from impact_eventlog.embedded import EmbeddedWriter
 from impact_schemas.erasure import REASON, erased, speaks_of
@@ -27,7 +25,7 @@ from impact_schemas.identity import Identities, Pseudonyms
 from impact_schemas.tables import amendment, quarantine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -60,37 +58,17 @@ async def erase(
     logs.configure("warning")
     pseudonym = Pseudonyms(settings.master_key()).of(product, subject)
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(_database(settings))
+        engine = await stack.enter_async_context(databases.migrated(settings))
         found = await _find(settings, product, pseudonym)
         if dry_run:
             return Erasure(pseudonym, len(found), await _quarantined(engine, product, pseudonym), 0)
-        writer = await stack.enter_async_context(_writer(settings))
+        writer = await stack.enter_async_context(event_logs.writing(settings))
         await _retract(settings, writer, product, found)
         if isinstance(writer, EmbeddedWriter):
             await _count(settings, catalogs, engine, writer)
         removed = await _clear_database(engine, product, pseudonym)
         rewritten = await _rewrite(writer, product, pseudonym) if isinstance(writer, EmbeddedWriter) else None
         return Erasure(pseudonym, len(found), removed, rewritten)
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[AsyncEngine]:
-    engine = connect(settings.required_database_url())
-    try:
-        await check(engine)
-        yield engine
-    finally:
-        await engine.dispose()
-
-
-@asynccontextmanager
-async def _writer(settings: Settings) -> AsyncIterator[EventLogWriter]:
-    writer = event_logs.open_writer(settings)
-    await writer.start()
-    try:
-        yield writer
-    finally:
-        await writer.stop()
 
 
 async def _find(settings: Settings, product: str, pseudonym: str) -> set[_Found]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from impact_eventlog.embedded import EmbeddedReader, EmbeddedWriter
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from pydantic import SecretStr
 
     from impact_cli.settings import Settings
@@ -22,6 +25,17 @@ def open_writer(settings: Settings) -> EventLogWriter:
     from impact_eventlog.kafka import KafkaWriter
 
     return KafkaWriter(kafka_settings(settings, bootstrap), topics_of(settings))
+
+
+@asynccontextmanager
+async def writing(settings: Settings) -> AsyncIterator[EventLogWriter]:
+    """A writer that is started, and stopped in the end. Raises LogError."""
+    writer = open_writer(settings)
+    await writer.start()
+    try:
+        yield writer
+    finally:
+        await writer.stop()
 
 
 def open_reader(

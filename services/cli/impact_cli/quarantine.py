@@ -17,11 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import func, select, update
 
-from impact_cli import event_logs
+from impact_cli import databases, event_logs
 from impact_cli.settings import load_limits
 from impact_cli.terminal import Refused, WrongUse
-from impact_database.engine import connect, read_only
-from impact_database.migrate import check
+from impact_database.engine import read_only
 from impact_eventlog.ports import LogError, LogUnavailable
 from impact_schemas.identity import Identities
 from impact_schemas.tables import event_identity, quarantine, to_datetime
@@ -119,7 +118,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 async def listed(settings: Settings, wanted: Filter, limit: int) -> Listed:
     """The counts by reason, and the latest `limit` entries. Raises SchemaOutOfDate."""
-    async with _database(settings) as engine, read_only(engine).connect() as connection:
+    async with databases.migrated(settings) as engine, read_only(engine).connect() as connection:
         table = quarantine.c
         grouped = (
             select(
@@ -150,7 +149,7 @@ async def listed(settings: Settings, wanted: Filter, limit: int) -> Listed:
 
 async def shown(settings: Settings, name: str) -> Shown:
     """One entry in full. Raises Refused if there is none of this name."""
-    async with _database(settings) as engine, read_only(engine).connect() as connection:
+    async with databases.migrated(settings) as engine, read_only(engine).connect() as connection:
         query = select(quarantine).where(*_conditions(settings, Filter(names=(name,))))
         row = (await connection.execute(query)).one_or_none()
     if row is None:
@@ -201,7 +200,7 @@ async def replay(
     async with AsyncExitStack() as stack:
         # the writer first: who cannot append must not begin
         writer = None if dry_run else await stack.enter_async_context(_writer(settings))
-        engine = await stack.enter_async_context(_database(settings))
+        engine = await stack.enter_async_context(databases.migrated(settings))
         replaying = _Replay(settings, catalogs, engine, writer)
         async for page in _pages(settings, engine, wanted, page_rows):
             for outcome in await replaying.take(page):
@@ -386,16 +385,6 @@ def _entry(settings: Settings, row: Row[tuple[object, ...]]) -> Entry:
         row.event_type,
         None if row.replayed_at is None else _told(row.replayed_at),
     )
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[AsyncEngine]:
-    engine = connect(settings.required_database_url())
-    try:
-        await check(engine)
-        yield engine
-    finally:
-        await engine.dispose()
 
 
 @asynccontextmanager
