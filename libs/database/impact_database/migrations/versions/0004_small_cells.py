@@ -1,0 +1,8 @@
+"""Protected metrics: what was published of each closed block."""
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Nothing yet."""
