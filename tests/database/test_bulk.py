@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from impact_database import bulk, migrate
 from impact_database.engine import connect
-from impact_schemas.tables import ledger_count, merged_estimate
+from impact_schemas.tables import bucket, ledger_count, merged_estimate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,3 +92,41 @@ async def test_more_keys_than_a_statement_takes_are_asked_in_parts(engine: Async
         await bulk.insert(connection, COLUMNS, [(*key, 1) for key in wanted])
         found = await bulk.select_by_key(connection, COLUMNS, KEY, wanted)
         assert len(found) == len(wanted)
+
+
+async def test_buckets_are_looked_up_by_their_key_whatever_the_statistics_say(
+    engine: AsyncEngine,
+) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite is told the order of loops; it has no statistics here")
+    columns = (*bucket.primary_key, bucket.c.seen, bucket.c.count, bucket.c.updated_at)
+    async with engine.begin() as connection:
+        # statistics that are far too low, as while a table grows
+        await connection.execute(text("ALTER TABLE bucket SET (autovacuum_enabled = off)"))
+        await bulk.insert(connection, columns, [(0, "1h", DAY, 0, 1, 1, DAY)])
+    async with engine.connect() as connection:
+        await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(
+            text("VACUUM ANALYZE")
+        )
+    ids = range(500)
+    async with engine.begin() as connection:
+        rows = [(n, "1h", DAY, shard, 1, 1, DAY) for n in ids for shard in range(1, 13)]
+        await bulk.insert(connection, columns, rows)
+    async with engine.begin() as connection:
+        keys = [row[:4] for row in rows]
+        assert len(await bulk.select_by_key(connection, columns, tuple(bucket.primary_key), keys)) == len(
+            keys
+        )
+        of_resolution, of_time = (bucket.c.resolution, "1h"), (bucket.c.bucket_start, 0, DAY)
+        found = await bulk.select_range(
+            connection, columns, (bucket.c.series_id, ids), of_resolution, of_time
+        )
+        assert len(found) == len(keys) + 1
+        await connection.execute(text("SELECT pg_stat_force_next_flush()"))
+    async with engine.begin() as connection:
+        used = await connection.execute(
+            text("SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'bucket'")
+        )
+        read = {row.indexrelname: row.idx_tup_read for row in used}
+    assert read.pop("bucket_pkey") < 10 * len(keys)  # what was wanted, and checks on the way in
+    assert set(read.values()) == {0}

@@ -130,12 +130,13 @@ async def select_range(
     table = id_column.table.description
     names = ", ".join(f't."{column.name}"' for column in columns)
     found = (
-        f'SELECT * FROM {table} t WHERE t."{id_column.name}" = k.id AND t."{one.name}" = $2'
+        f'SELECT * FROM {table} t WHERE t."{id_column.name}" = k.id AND t."{one.name}" = k.one'
         f' AND t."{ranged.name}" BETWEEN $3 AND $4 OFFSET 0'
     )
-    statement = f"SELECT {names} FROM unnest($1::bigint[]) AS k (id), LATERAL ({found}) AS t"
+    # the value as a column: as a constant it would let the planner take a partial index in place of the key
+    statement = f"SELECT {names} FROM unnest($1::bigint[], $2::text[]) AS k (id, one), LATERAL ({found}) AS t"
     ((low,), (high,)) = _to_driver((ranged,), [(first,), (last,)], connection.dialect)
-    result = await connection.exec_driver_sql(statement, (list(wanted), value, low, high))
+    result = await connection.exec_driver_sql(statement, (list(wanted), [value] * len(wanted), low, high))
     return _from_driver(columns, result.all(), connection.dialect)
 
 
@@ -195,7 +196,7 @@ def _select_statement(columns: Columns, key: Columns, count: int, dialect: Diale
     wanted = ", ".join(f'"{column.name}"' for column in key)
     match = " AND ".join(f't."{column.name}" = k."{column.name}"' for column in key)
     if dialect.name == "postgresql":
-        # LATERAL with OFFSET says the same to PostgreSQL; which index it takes is still its own choice
+        # LATERAL with OFFSET says the same to PostgreSQL
         found = f"SELECT * FROM {table.description} t WHERE {match} OFFSET 0"
         return f"SELECT {names} FROM unnest({_arrays(key, dialect)}) AS k ({wanted}), LATERAL ({found}) AS t"
     row = f"({', '.join('?' for _ in key)})"

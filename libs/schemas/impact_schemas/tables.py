@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 from impact_schemas import numbers
@@ -192,7 +193,17 @@ bucket = Table(
     Column("estimate", Exact),  # what the sketch says for this shard alone
     Column("updated_at", Instant, nullable=False),
     Column("sketch", LargeBinary),  # last: on SQLite what stands behind a large value is slow to reach
-    Index("bucket_by_time", "resolution", "bucket_start"),
+    # Which series have a bucket at a time. Partial: they cannot serve a look-up by key, for which PostgreSQL
+    # would take an index of (resolution, bucket_start) whenever its statistics are older than the rows.
+    *(
+        Index(
+            f"bucket_{resolution}_by_time",
+            "bucket_start",
+            postgresql_where=text(f"resolution = '{resolution}'"),
+            sqlite_where=text(f"resolution = '{resolution}'"),
+        )
+        for resolution in ("1m", "1h", "1d")
+    ),
     sqlite_with_rowid=False,
 )
 

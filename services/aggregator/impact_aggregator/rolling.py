@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, func, insert, literal, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from impact_aggregator.bucket_rows import partial_of
@@ -51,7 +51,7 @@ from impact_schemas.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Row, Table
+    from sqlalchemy import ColumnElement, Row, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 MAX_CHANGES = 50_000  # rows of a tick; what is beyond waits for the next
@@ -168,7 +168,7 @@ class Rolling:
             first, last = window.first_bucket(now), window.last_bucket(now)
             if last == window.last_bucket(self._last_tick):
                 continue
-            resolution, start = bucket.c.resolution == window.resolution, bucket.c.bucket_start
+            resolution, start = _is_of(window.resolution, bucket), bucket.c.bucket_start
             before = window.first_bucket(self._last_tick)
             ranges.append(resolution & (start >= before) & (start < first))
             ranges.append(resolution & (start > window.last_bucket(self._last_tick)) & (start <= last))
@@ -377,13 +377,18 @@ class Rolling:
             for table in (bucket, merged_estimate):
                 oldest = floor(now - age, RESOLUTIONS[resolution])
                 await connection.execute(
-                    delete(table).where(table.c.resolution == resolution, table.c.bucket_start < oldest)
+                    delete(table).where(_is_of(resolution, table), table.c.bucket_start < oldest)
                 )
         old = (quarantine.c.received_at < now - PAYLOADS_KEPT) & quarantine.c.payload.is_not(None)
         await connection.execute(update(quarantine).where(old).values(payload=None))
 
 
 _GONE = "gone"  # of a segment all of whose events were taken back: it is not there, as if never sent
+
+
+def _is_of(resolution: str, table: Table) -> ColumnElement[bool]:
+    # written into the statement: a parameter does not match the condition of a partial index
+    return table.c.resolution == bindparam(None, resolution, literal_execute=True)
 
 
 async def _rows(connection: AsyncConnection, changes: Table) -> Sequence[Row[Any]]:
