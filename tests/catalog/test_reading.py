@@ -19,7 +19,7 @@ from impact_schemas.catalog import (
     parse_catalogs,
 )
 from impact_schemas.catalog.families import cuts_of, dimensions_of
-from impact_schemas.catalog.models import Codes
+from impact_schemas.catalog.judging import Codes
 
 CAREMESSAGE = (Path(__file__).parent / "caremessage.yaml").read_text()
 

@@ -12,7 +12,7 @@ from impact_cli import catalogs, settings, terminal
 from impact_cli.options import AsJson, Data, settings_of
 from impact_cli.terminal import Refused, WrongUse, answered
 from impact_schemas.catalog import CatalogFaults, catalog_json_schema, catalog_warnings, parse_catalogs
-from impact_schemas.catalog.models import NAME
+from impact_schemas.catalog.forms import NAME
 
 catalog_app = typer.Typer(help="The catalog: what events look like and which numbers they become.")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from impact_schemas.catalog.models import Metric
+    from impact_schemas.catalog.metric import Metric
 
 # The pipeline's own families, without "impact_"; what begins with a reserved prefix is refused whole, since
 # a histogram or counter adds _bucket, _sum, _count, _total and _created to its name.

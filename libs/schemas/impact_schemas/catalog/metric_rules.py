@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from impact_schemas.catalog.counting import Compare, Dimension, OneOf
 from impact_schemas.catalog.data_shape import (
     NUMERIC,
     SCALAR,
@@ -15,13 +16,21 @@ from impact_schemas.catalog.data_shape import (
 )
 from impact_schemas.catalog.document import Finding, Path
 from impact_schemas.catalog.families import RESERVED_LABELS, dimensions_of, is_pipeline_family
-from impact_schemas.catalog.models import NAME, PATH, Compare, Dimension, OneOf
+from impact_schemas.catalog.forms import NAME, PATH
 from impact_schemas.catalog.wording import did_you_mean, one_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from impact_schemas.catalog.models import Catalog, EventType, Metric
+    from impact_schemas.catalog.metric import Metric
+    from impact_schemas.catalog.models import Catalog, EventType
+
+
+DERIVATIONS = ("ratio", "sum_of", "difference")
+COUNTED_ONLY = (
+    *("event", "where", "aggregate", "of", "per"),
+    *("unit_path", "factor", "scale", "consent"),
+)
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
@@ -105,15 +114,11 @@ class MetricRules:
 
     def _check_source(self) -> Iterator[Finding]:
         metric = self.metric
-        if not self._can_judge("ratio"):
+        ways = [way for way in DERIVATIONS if way in metric.model_fields_set]
+        if not all(self._can_judge(way) for way in DERIVATIONS):
             return
-        if metric.ratio is not None:
-            yield from self._check_ratio(metric.ratio.numerator, metric.ratio.denominator)
-            for field in ("event", "where", "aggregate", "of", "per"):
-                if field in metric.model_fields_set:
-                    yield Finding(
-                        self._at(field), "not together with ratio: its two metrics say this", on_key=True
-                    )
+        if ways:
+            yield from self._check_derivation(ways)
             return
         no_event = "event" not in metric.model_fields_set and self._can_judge("event")
         no_aggregate = metric.aggregate is None and self._can_judge("aggregate")
@@ -125,6 +130,18 @@ class MetricRules:
             reason = "is missing: how the values of many events become one number"
             yield Finding(self._at("aggregate"), reason)
         yield from self._check_event_types()
+
+    def _check_derivation(self, ways: list[str]) -> Iterator[Finding]:
+        """Of a metric that is made of others."""
+        metric = self.metric
+        for other in ways[1:]:
+            yield Finding(self._at(other), f"not together with {ways[0]}: say one of them", on_key=True)
+        if metric.ratio is not None:
+            yield from self._check_ratio(metric.ratio.numerator, metric.ratio.denominator)
+        for field in COUNTED_ONLY:
+            if field in metric.model_fields_set:
+                whose = "its two metrics say this" if metric.ratio else "its metrics say this"
+                yield Finding(self._at(field), f"not together with {ways[0]}: {whose}", on_key=True)
 
     def _check_event_types(self) -> Iterator[Finding]:
         event = self.metric.event

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from impact_schemas.catalog.data_shape import DataShape, NoSuchPathError, schema_faults
 from impact_schemas.catalog.document import Finding, Path
 from impact_schemas.catalog.families import families
+from impact_schemas.catalog.forms import EVENT_TYPE
 from impact_schemas.catalog.metric_rules import Events, MetricRules, unknown
-from impact_schemas.catalog.models import EVENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

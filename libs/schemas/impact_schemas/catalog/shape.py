@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from impact_schemas.catalog.counting import OneOf
 from impact_schemas.catalog.document import Finding, Path
-from impact_schemas.catalog.models import Catalog, OneOf
+from impact_schemas.catalog.models import Catalog
 from impact_schemas.catalog.wording import did_you_mean, one_of, shown
 
 if TYPE_CHECKING:
