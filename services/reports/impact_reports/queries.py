@@ -1,0 +1,178 @@
+"""Reads the views: one snapshot of the database a page, rows as dictionaries."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import column, func, select, table
+
+from impact_database.engine import read_only
+from impact_schemas.views import VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement, Select, TableClause
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]  # by view
+
+TOTAL = "{}"
+NOT_READ = {("quarantined_events", "payload")}  # an analyst's role does not see it either
+
+# Everywhere else in the views these names hold a moment or a day; SQLite gives them as text.
+_TIMES = frozenset(
+    [
+        "as_of",
+        "at",
+        "baseline_at",
+        "best_at",
+        "bucket_start",
+        "changed_at",
+        "due",
+        "ends_at",
+        "found_at",
+        "launched",
+        "received_at",
+        "replayed_at",
+        "reported_at",
+        "reviewed",
+        "since",
+        "starts_at",
+        "until",
+        "updated_at",
+        "valid_from",
+        "window_start",
+        "by",
+    ]
+)
+
+TABLES: Mapping[str, TableClause] = {
+    view.name: table(
+        view.name,
+        *(column(one.name) for one in view.columns if (view.name, one.name) not in NOT_READ),
+    )
+    for view in VIEWS
+}
+
+
+@asynccontextmanager
+async def snapshot(engine: AsyncEngine) -> AsyncIterator[Snapshot]:
+    """One moment of the database. Raises SQLAlchemyError, OSError."""
+    async with read_only(engine).connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection = await connection.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+        yield Snapshot(connection)
+
+
+class Snapshot:
+    """One moment of the database: everything that is asked of it agrees."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def rows(
+        self, view: str, *conditions: ColumnElement[bool], order: Sequence[str] = (), **equal: object
+    ) -> list[Row]:
+        """The rows of `view` that fulfil all; a list in `equal` stands for any of its values."""
+        source = TABLES[view]
+        query = (
+            select(source).where(*conditions, *_equal(source, equal)).order_by(*(source.c[n] for n in order))
+        )
+        return await self.select(query)
+
+    async def counts(self, view: str, *by: str, **equal: object) -> list[Row]:
+        """How many rows there are of each combination of `by`, as `rows`."""
+        source = TABLES[view]
+        columns = [source.c[name] for name in by]
+        query = select(*columns, func.count().label("rows")).where(*_equal(source, equal)).group_by(*columns)
+        return await self.select(query.order_by(*columns))
+
+    async def select(self, query: Select[Any]) -> list[Row]:
+        """Any query's rows, with times as datetimes in UTC and days as dates."""
+        result = await self._connection.execute(query)
+        return [
+            {name: _moment(value) if name in _TIMES else value for name, value in row.items()}
+            for row in result.mappings()
+        ]
+
+
+def _equal(source: TableClause, equal: Mapping[str, object]) -> list[ColumnElement[bool]]:
+    return [
+        source.c[name].in_(value)
+        if isinstance(value, list | tuple | set | frozenset)
+        else source.c[name] == value
+        for name, value in equal.items()
+    ]
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, str) and len(value) == len("2026-12-31"):
+        return date.fromisoformat(value)
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value
+
+
+# --- what the pages need --------------------------------------------------------------------------------
+
+_OF_PRODUCT = [
+    "products",
+    "metrics",
+    "target_progress",
+    "value_pairs",
+    "equity_gaps",
+    "violations",
+    "coverage",
+    "contributions",
+    "net_values",
+    "population_coverage",
+    "bets",
+    "bet_results",
+    "needs",
+    "risks",
+    "annotations",
+    "benchmarks",
+    "metric_records",
+    "ledger",
+]
+
+
+async def portfolio(one: Snapshot, product: str | None) -> Rows:
+    """What the first page needs: of every product, or of one."""
+    of = {} if product is None else {"product": product}
+    rows = {
+        name: await _rows(one, name, of) for name in ("products", "metrics", "target_progress", "violations")
+    }
+    rows["rolling_metrics"] = await one.rows("rolling_metrics", segment=TOTAL, **of)
+    return rows
+
+
+async def mission(one: Snapshot, product: str) -> Rows:
+    """What a product's page needs; `products` is empty if there is no such product."""
+    of = {"product": product}
+    rows = {name: await _rows(one, name, of) for name in _OF_PRODUCT}
+    rows["rolling_metrics"] = await one.rows("rolling_metrics", segment=TOTAL, **of)
+    rows["metric_trends"] = await _rows(one, "metric_trends", of | {"segment": TOTAL}, ("at",))
+    rows["months"] = await one.rows(
+        "period_metrics", segment=TOTAL, period="month", order=("starts_at",), **of
+    )
+    rows["intervals"] = await _rows(one, "intervals", of | {"segment": TOTAL})
+    rows["statuses"] = await one.counts("rolling_metrics", "metric", "time_window", "status", **of)
+    rows["quarantine"] = await one.counts("quarantined_events", "code", replayed_at=None, **of)
+    rows["revisions"] = await one.counts("metric_revisions", "metric", "reason", segment=TOTAL, **of)
+    rows["log_holes"] = await one.rows("log_holes")
+    return rows
+
+
+async def _rows(
+    one: Snapshot, view: str, equal: Mapping[str, object], order: Sequence[str] = ()
+) -> list[Row]:
+    return await one.rows(view, order=order, **equal) if view in TABLES else []

@@ -1,0 +1,223 @@
+"""Numbers, units, windows, segments and days in plain words."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+Value = Decimal | float | int
+
+MINUS = "\u2212"
+THIN = "\u00a0"  # a number and its unit stay on one line
+_SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"))
+_FRACTION = 3  # significant digits of what is no whole number
+
+_PLURALS = {"person": "people", "child": "children", "woman": "women", "man": "men", "aircraft": "aircraft"}
+_UNITS = {  # UCUM code: (one, many)
+    "t": ("tonne", "tonnes"),
+    "min": ("minute", "minutes"),
+    "h": ("hour", "hours"),
+    "s": ("second", "seconds"),
+    "d": ("day", "days"),
+    "mo": ("month", "months"),
+    "a": ("year", "years"),
+    "L": ("litre", "litres"),
+    "l": ("litre", "litres"),
+    "m3": ("m³", "m³"),
+    "m2": ("m²", "m²"),
+    "kW.h": ("kWh", "kWh"),
+}
+_WINDOWS = {"m": "minutes", "h": "hours", "d": "days"}
+_MONEY = re.compile(r"[A-Z]{3}")
+_ANNOTATED = re.compile(r"(?P<code>[^{}]*)\{(?P<words>[^{}]+)\}")
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+
+ROLES = {"impact": "Impact", "business": "Business", "guardrail": "Guardrail"}
+STATUSES = {
+    "ok": "up to date",
+    "stale": "stale: nothing new for longer than agreed",
+    "no_data": "no data",
+    "suppressed": "hidden: too few people to show",
+}
+TARGET_STATUSES = {
+    "met": "met",
+    "on_track": "on track",
+    "at_risk": "at risk",
+    "off_track": "off track",
+    "no_data": "no data",
+}
+BET_STATUSES = {"too_early": "too early to say", "holding": "holding", "proven": "proven", "failed": "failed"}
+EVIDENCE = {
+    "counted": "counted from events",
+    "estimated": "estimated",
+    "modelled": "modelled by a factor",
+    "compared": "compared with a control",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How values of a metric are written; `percent`: a share of like by like."""
+
+    code: str
+    percent: bool = False
+
+    def of(self, value: Value) -> str:
+        """The value with its unit: '5.2 million people', 'USD 1.2 million', '12.3 %'."""
+        if self.percent:
+            return f"{number(float(value) * 100)}{THIN}%"
+        if _MONEY.fullmatch(self.code):
+            return f"{self.code}{THIN}{number(value)}"
+        words = self.words(one=value == 1)
+        return f"{number(value)}{THIN}{words}" if words else number(value)
+
+    def change(self, value: Value) -> str:
+        """The same of a difference: '+2.1 percentage points'."""
+        sign = "+" if value > 0 else ""
+        if self.percent:
+            return f"{sign}{number(float(value) * 100)} percentage points"
+        return sign + self.of(value)
+
+    def words(self, *, one: bool = False) -> str:
+        """The unit alone: 'people', 'kg CO₂e', 'kg per garment'; '' for a plain number."""
+        if self.percent:
+            return "%"
+        above, _, below = self.code.partition("/")
+        words = _unit_word(above, one=one)
+        return f"{words} per {_unit_word(below, one=True)}".strip() if below else words
+
+
+def _unit_word(code: str, *, one: bool) -> str:
+    annotated = _ANNOTATED.fullmatch(code)
+    if annotated:
+        what = annotated["words"].replace("_", " ").replace("CO2", "CO₂")
+        if annotated["code"] in ("", "1"):
+            return what if one else plural(what)
+        return f"{_unit_word(annotated['code'], one=one)} {what}"
+    if code in ("", "1"):
+        return ""
+    return _UNITS.get(code, (code, code))[0 if one else 1]
+
+
+def plural(word: str) -> str:
+    """The plural of an English noun, or of the last word of several."""
+    *before, last = word.split(" ")
+    if last in _PLURALS:
+        last = _PLURALS[last]
+    elif re.search(r"[^aeiou]y$", last):
+        last = last[:-1] + "ies"
+    elif re.search(r"(s|x|ch|sh)$", last):
+        last += "es"
+    else:
+        last += "s"
+    return " ".join([*before, last])
+
+
+def number(value: Value) -> str:
+    """For people: whole numbers below a million in full, what is greater in words, fractions in short."""
+    exact = Decimal(str(value))
+    if exact < 0:
+        return MINUS + number(-exact)
+    for scale, word in _SCALES:
+        if exact >= scale * Decimal("0.9995"):
+            return f"{_short(exact / scale)} {word}"
+    if exact == exact.to_integral_value() or exact >= 10**_FRACTION:
+        return f"{exact:,.0f}"
+    return _short(exact)
+
+
+def _short(value: Decimal) -> str:
+    """Three significant digits, without zeros at the end."""
+    decimals = max(0, _FRACTION - 1 - value.adjusted()) if value else 0
+    text = f"{value:.{min(decimals, 9)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def percent(share: Value) -> str:
+    """A share of 1 as '12.3 %'."""
+    return f"{number(float(share) * 100)}{THIN}%"
+
+
+def relative(change: Value) -> str:
+    """A relative change as '+12.3 %'."""
+    return ("+" if change > 0 else "") + percent(change)
+
+
+def exact(value: Value | None) -> str:
+    """For programs: plain decimal text, '' if it is not known."""
+    if value is None:
+        return ""
+    plain = format(Decimal(str(value)), "f")
+    return (plain.rstrip("0").rstrip(".") or "0") if "." in plain else plain
+
+
+def window(name: str) -> str:
+    """'the last 28 days', 'all time'."""
+    if name == "all":
+        return "all time"
+    return f"the last {name[:-1]} {_WINDOWS[name[-1]]}"
+
+
+def day(moment: date | datetime) -> str:
+    """'31 December 2026'."""
+    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+def short_day(moment: date | datetime) -> str:
+    """'31 Dec 2026'."""
+    return f"{moment.day} {_MONTHS[moment.month - 1][:3]} {moment.year}"
+
+
+def month(moment: date | datetime) -> str:
+    """'Dec 2026'."""
+    return f"{_MONTHS[moment.month - 1][:3]} {moment.year}"
+
+
+def minute(moment: datetime) -> str:
+    """'31 December 2026, 14:05 UTC'."""
+    return f"{day(moment)}, {moment:%H:%M} UTC"
+
+
+def segment(text: str) -> str:
+    """'language es, clinic north'; the total is 'everyone and everything'."""
+    parts: dict[str, Any] = json.loads(text)
+    if not parts:
+        return "total"
+    return ", ".join(f"{name.replace('_', ' ')} {_segment_value(value)}" for name, value in parts.items())
+
+
+def segment_value(text: str, dimension: str) -> str:
+    """The segment's value of one dimension; the unknown group is 'unknown'."""
+    return _segment_value(json.loads(text).get(dimension))
+
+
+def _segment_value(value: object) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def count(amount: int, noun: str) -> str:
+    """'1 event', '2 events'."""
+    return f"{amount:,} {noun if amount == 1 else plural(noun)}"
