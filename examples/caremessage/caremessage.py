@@ -1,0 +1,158 @@
+"""CareMessage: reminders in English help, and the gap to patients who speak Spanish opens.
+
+CareMessage reached 5.7 million patients in a year; here one patient stands for a thousand. From March on
+half of the patients get a reminder that can be answered, in English only. Those who speak English miss
+fewer visits, those who speak Spanish more than before, so that the total gets better while they are left
+behind. In November reminders in Spanish start.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, NamedTuple
+
+from examples.story import TOLD_ON, Event, Story, course, days
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+__all__ = ["TITLE", "TOLD_ON", "events"]
+
+TITLE = "CareMessage, a year of messages and visits (one patient stands for a thousand)"
+
+PATIENTS_A_DAY = 15.7  # new ones: 5,700 in the year
+CLINICS = {"north": 22, "south": 18, "east": 16, "west": 14, "harbor": 12, "valley": 10, "hill": 5, "lake": 3}
+LANGUAGES = {"en": 56, "es": 30, "zh": 6, "vi": 4, "ht": 2, None: 2}  # None: the clinic does not know
+PAYERS = {"medicaid": 52, "uninsured": 22, "medicare": 14, "private": 12}
+ARMS = {"none": 1, "reminder": 1}
+THEMES = {"thanks": 50, "too_many_messages": 14, "hard_to_read": 12, "reschedule": 16, "other": 8}
+SPANISH_THEMES = {"thanks": 30, "wrong_language": 38, "hard_to_read": 14, "reschedule": 12, "other": 6}
+
+EXPERIMENT = date(2026, 3, 2)
+SPANISH_REMINDERS = date(2026, 11, 2)
+MISSED = course({"2025-12-01": 0.22, "2026-03-01": 0.215, "2026-11-21": 0.20})
+MISSED_BY_SPANISH = course({"2026-03-01": 0.19, "2026-11-01": 0.255, "2026-11-21": 0.24})
+REMINDER_HELPS, ENGLISH_REMINDER_HELPS_SPANISH = 0.105, 0.005
+HBA1C_CHANGE, HBA1C_SPREAD = -0.4, 1.1  # percentage points of HbA1c
+STORM = (date(2026, 8, 10), date(2026, 8, 17))  # every message was sent twice
+
+
+class Patient(NamedTuple):
+    """Somebody whom a clinic enrolled."""
+
+    name: str
+    clinic: str
+    language: str | None
+    payer: str
+    arm: str
+
+    def about(self) -> dict[str, str]:
+        """What the events say of the patient."""
+        known = {"clinic": self.clinic, "payer": self.payer}
+        return known if self.language is None else {**known, "language": self.language}
+
+
+def events(now: datetime) -> Iterator[Event]:
+    """The year up to `now`, about 45,000 events."""
+    story = Story("caremessage", now, seed=57)
+    patients: list[Patient] = []
+    closed: list[Event] = []  # visits that a clinic wrongly reported as missed
+    for day in days():
+        enrolled = [_enrol(story, len(patients) + n) for n in range(story.whole(PATIENTS_A_DAY))]
+        patients += enrolled
+        yield from _messages(story, day, patients, enrolled)
+        for patient in story.some(patients, story.whole(58)):
+            visit = _visit(story, day, patient)
+            yield visit
+            if day == date(2026, 7, 3) and not visit["data"]["kept"]:
+                closed.append(visit)
+        yield from _outcomes(story, day, patients)
+        yield from _fees(story, day)
+    for place, visit in enumerate(closed):
+        if place % 3:
+            yield story.retraction(visit, date(2026, 7, 20), "the clinic was closed on that day")
+        else:
+            yield story.correction(visit, date(2026, 7, 20), "the visit took place by phone", kept=True)
+    yield from _annotations(story)
+
+
+def _enrol(story: Story, number: int) -> Patient:
+    choices = (story.one_of(CLINICS), story.one_of(LANGUAGES), story.one_of(PAYERS), story.one_of(ARMS))
+    return Patient(f"patient-{number}", *choices)
+
+
+def _messages(story: Story, day: date, patients: list[Patient], enrolled: list[Patient]) -> Iterator[Event]:
+    """A welcome to each new patient, and a message to some of the others."""
+    storm = STORM[0] <= day < STORM[1]
+    for patient in (*enrolled, *story.some(patients, story.whole(32))):
+        for _ in range(2 if storm else 1):
+            yield story.event(
+                "message.delivered", day, patient.about(), by=patient.clinic, subject=patient.name
+            )
+        if story.chance(0.09 if storm else 0.012):
+            yield story.event(
+                "opt_out", day, {"clinic": patient.clinic}, by=patient.clinic, subject=patient.name
+            )
+
+
+def _visit(story: Story, day: date, patient: Patient) -> Event:
+    missed = (MISSED_BY_SPANISH if patient.language == "es" else MISSED)(day)
+    data: dict[str, object] = dict(patient.about())
+    if day >= EXPERIMENT:
+        data["arm"] = patient.arm
+        understood = patient.language == "en" or (patient.language == "es" and day >= SPANISH_REMINDERS)
+        if patient.arm == "reminder":
+            missed -= REMINDER_HELPS if understood else ENGLISH_REMINDER_HELPS_SPANISH
+    data["kept"] = not story.chance(missed)
+    return story.event("appointment", day, data, by=patient.clinic, subject=patient.name)
+
+
+def _outcomes(story: Story, day: date, patients: list[Patient]) -> Iterator[Event]:
+    """Blood sugar half a year apart, and what people say."""
+    for patient in story.some(patients, story.whole(7)):
+        data = {**patient.about(), "change": round(story.near(HBA1C_CHANGE, HBA1C_SPREAD), 1)}
+        yield story.event("hba1c", day, data, by=patient.clinic, subject=patient.name)
+    for patient in story.some(patients, story.whole(4)):
+        spanish = patient.language == "es"
+        score = story.one_of(
+            {1: 12, 2: 18, 3: 30, 4: 25, 5: 15} if spanish else {1: 3, 2: 5, 3: 14, 4: 38, 5: 40}
+        )
+        theme = story.one_of(SPANISH_THEMES if spanish else THEMES)
+        data = {**patient.about(), "score": score, "theme": theme, "consent": story.chance(0.9)}
+        yield story.event("feedback", day, data, by=patient.clinic, subject=patient.name)
+
+
+def _fees(story: Story, day: date) -> Iterator[Event]:
+    """What clinics pay, on the first of a month."""
+    if day.day == 1:
+        growth = course({"2025-12-01": 1.0, "2026-11-01": 1.25})(day)
+        for clinic, size in CLINICS.items():
+            yield story.event(
+                "fee", day, {"clinic": clinic, "usd": round(90 * size * growth, 2)}, by="billing"
+            )
+
+
+def _annotations(story: Story) -> Iterator[Event]:
+    yield story.annotation(
+        "launch",
+        "2026-03-02",
+        "Reminders that can be answered, in English",
+        ["no_show_rate"],
+        "answered_reminders",
+    )
+    yield story.annotation(
+        "launch", "2026-05-04", "Weekly texts about food and blood sugar", ["hba1c_change"], "nutrition_texts"
+    )
+    yield story.annotation(
+        "incident", "2026-08-10", "For a week every message was sent twice", ["opt_out_rate"]
+    )
+    yield story.annotation(
+        "decision", "2026-08-17", "No patient gets more than one message a day", ["opt_out_rate"]
+    )
+    yield story.annotation(
+        "decision", "2026-10-12", "Reminders in Spanish come before any new feature", ["no_show_rate"]
+    )
+    yield story.annotation(
+        "launch", "2026-11-02", "Reminders in Spanish", ["no_show_rate"], "spanish_reminders"
+    )
