@@ -11,20 +11,20 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
-from examples.story import TOLD_ON, Event, Story, course, days
+from examples.story import Event, Story, course, days, moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["TITLE", "TOLD_ON", "events"]
+__all__ = ["TITLE", "events", "moved"]
 
 TITLE = "CareMessage, a year of messages and visits (one patient stands for a thousand)"
 
 PATIENTS_A_DAY = 15.7  # new ones: 5,700 in the year
-CLINICS = {"north": 22, "south": 18, "east": 16, "west": 14, "harbor": 12, "valley": 10, "hill": 5, "lake": 3}
-LANGUAGES = {"en": 56, "es": 30, "zh": 6, "vi": 4, "ht": 2, None: 2}  # None: the clinic does not know
-PAYERS = {"medicaid": 52, "uninsured": 22, "medicare": 14, "private": 12}
+CLINICS = {"north": 30, "south": 27, "east": 23, "west": 20}
+LANGUAGES = {"en": 56, "es": 31, "zh": 7, "vi": 3, "ht": 1, None: 2}  # None: the clinic does not know
+PAYERS = {"medicaid": 55, "uninsured": 25, "medicare": 20}
 ARMS = {"none": 1, "reminder": 1}
 THEMES = {"thanks": 50, "too_many_messages": 14, "hard_to_read": 12, "reschedule": 16, "other": 8}
 SPANISH_THEMES = {"thanks": 30, "wrong_language": 38, "hard_to_read": 14, "reschedule": 12, "other": 6}
@@ -54,7 +54,7 @@ class Patient(NamedTuple):
 
 
 def events(now: datetime) -> Iterator[Event]:
-    """The year up to `now`, about 45,000 events."""
+    """The year up to `now`, about 46,000 events."""
     story = Story("caremessage", now, seed=57)
     patients: list[Patient] = []
     closed: list[Event] = []  # visits that a clinic wrongly reported as missed
@@ -110,10 +110,10 @@ def _visit(story: Story, day: date, patient: Patient) -> Event:
 
 def _outcomes(story: Story, day: date, patients: list[Patient]) -> Iterator[Event]:
     """Blood sugar half a year apart, and what people say."""
-    for patient in story.some(patients, story.whole(7)):
+    for patient in story.some(patients, story.whole(12)):
         data = {**patient.about(), "change": round(story.near(HBA1C_CHANGE, HBA1C_SPREAD), 1)}
         yield story.event("hba1c", day, data, by=patient.clinic, subject=patient.name)
-    for patient in story.some(patients, story.whole(4)):
+    for patient in story.some(patients, story.whole(8)):
         spanish = patient.language == "es"
         score = story.one_of(
             {1: 12, 2: 18, 3: 30, 4: 25, 5: 15} if spanish else {1: 3, 2: 5, 3: 14, 4: 38, 5: 40}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
 TITLE = "336,776 flights out of New York City in 2013"
 COUNT = 336_776
@@ -35,8 +36,8 @@ COLUMNS = (
 )
 
 
-def events() -> Iterator[dict[str, Any]]:
-    """Every flight, in the order of the rows; nothing is held in memory."""
+def events(_now: datetime | None = None) -> Iterator[dict[str, Any]]:
+    """Every flight, in the order of the rows; nothing is held in memory. They are of 2013 on any day."""
     with zipfile.ZipFile(_data_file()) as archive, archive.open("flights.csv") as raw:
         yield from convert(csv.reader(io.TextIOWrapper(raw, "utf-8", newline="")))
 

@@ -16,7 +16,7 @@ EXAMPLE = """\
 TITLE = "50 visits"
 COUNT = 50
 
-def events():
+def events(now):
     for number in range(COUNT):
         yield {"specversion": "1.0", "id": str(number), "source": "/clinic/x", "type": "clinic.visit.v1",
                "subject": f"person-{number % 7}", "data": {"minutes": number}}

@@ -1,9 +1,8 @@
-"""`impact demo`: the whole service in a process of its own, and an example's events played in over HTTP."""
+"""`impact demo`: the whole service in a process of its own, and examples' events played in over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import re
 import shlex
@@ -13,30 +12,34 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn
 
 import httpx
 from rich.markup import escape
 
-from impact_cli import catalogs, lag, settings, status, terminal
+from impact_cli import examples, lag, settings, status, terminal
 from impact_cli.event_files import encode
 from impact_cli.keys import read_keys_file
 from impact_cli.send import SendError, Summary, Target, send
 from impact_cli.server import listen
-from impact_cli.terminal import Refused, WrongUse, shown
+from impact_cli.terminal import Refused, shown
 from impact_database.engine import SchemaOutOfDate, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from impact_cli.examples import Example
     from impact_cli.settings import Settings
 
 LOG_FILE = "service.log"
-UNIT_ANNOTATION = re.compile(r"\{(.*)\}")  # kg{CO2e} is read as kg CO2e
+CATALOG_FOLDER = "catalog"
+DAY_FILE = "told-on"  # the day of the first run: later ones send the same events
+ANNOTATED = re.compile(r"(?<=\w)\{")  # kg{CO2e} is read as kg CO2e
+BRACES = str.maketrans("", "", "{}")
 QUERY = (
     "SELECT metric, segment, value, n FROM rolling_metrics"
     " WHERE product = '{product}' AND time_window = 'all' ORDER BY metric, segment"
@@ -50,17 +53,6 @@ STOP_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.1
 
 
-@dataclass(frozen=True)
-class Example:
-    """A folder of examples/: `catalog/` and `<name>.py` with TITLE, COUNT and events()."""
-
-    catalog: Path
-    product: str
-    title: str
-    count: int
-    events: Callable[[], Iterator[dict[str, Any]]]
-
-
 def someone_watches() -> bool:
     """Whether a person is there to end the demo."""
     return sys.stdout.isatty() and not os.environ.get("CI")
@@ -68,42 +60,26 @@ def someone_watches() -> bool:
 
 def run(name: str, data: Path, port: int | None, *, stay: bool) -> None:
     """Ends after the summary, or with Ctrl-C if it is to `stay`. Raises Refused, WrongUse."""
-    example = load_example(name)
     began = time.monotonic()
     found = settings.load().for_folder(data)
+    played = examples.load(name, _told_on(data))
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    asyncio.run(_look_at_earlier_runs(example, found, data))
-    with _ended_by_signals(), _service(example, data, _free_port(port)) as url:
-        asyncio.run(_play(example, data, url, found, began))
+    asyncio.run(_look_at_earlier_runs(played, found, data))
+    (data / DAY_FILE).write_text(f"{_told_on(data):%Y-%m-%d}\n", "ascii")
+    examples.write_catalogs(played, data / CATALOG_FOLDER)
+    with _ended_by_signals(), _service(data, _free_port(port)) as url:
+        asyncio.run(_play(played, data, url, found, began))
         if stay:
             terminal.out().print("Ctrl-C ends it; the data stay in the folder.")
             with suppress(KeyboardInterrupt):
                 signal.pause()
 
 
-def load_example(name: str) -> Example:
-    """Raises WrongUse with the examples that there are."""
-    folders = [Path(__file__).resolve().parents[3] / "examples", Path("examples").resolve()]
-    for folder in folders:
-        code = folder / name / f"{name}.py"
-        if code.is_file():
-            return _import(code)
-    there = sorted({path.parent.name for folder in folders for path in folder.glob("*/*.py")})
-    raise WrongUse(
-        f"no example {name!r} in {folders[0]}: "
-        + (f"there are {', '.join(there)}" if there else "run the demo in the repository's folder")
-    )
-
-
-def _import(code: Path) -> Example:
-    spec = importlib.util.spec_from_file_location(f"impact_example_{code.stem}", code)
-    if spec is None or spec.loader is None:
-        raise WrongUse(f"{code} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    catalog = code.parent / "catalog"
-    [product] = catalogs.load(catalog)
-    return Example(catalog, product, module.TITLE, module.COUNT, module.events)
+def _told_on(data: Path) -> datetime:
+    """Now; in a folder with data, the day of its first run."""
+    with suppress(OSError, ValueError):
+        return datetime.fromisoformat((data / DAY_FILE).read_text("ascii").strip()).replace(tzinfo=UTC)
+    return datetime.now(UTC)
 
 
 def _free_port(given: int | None) -> int:
@@ -120,11 +96,11 @@ def _free_port(given: int | None) -> int:
 
 
 @contextmanager
-def _service(example: Example, data: Path, port: int) -> Iterator[str]:
+def _service(data: Path, port: int) -> Iterator[str]:
     """The service's address once it is ready; ended on leaving."""
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "impact_cli", "up", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--catalog", str(example.catalog), "--data", str(data)]
+    command += ["--catalog", str(data / CATALOG_FOLDER), "--data", str(data)]
     log_file = data / LOG_FILE
     with log_file.open("wb") as log:
         # in a session of its own: a Ctrl-C is for this process, which then ends the service
@@ -178,22 +154,25 @@ def _ended_by_signals() -> Iterator[None]:
 # --- playing in and looking ----------------------------------------------------------------------------
 
 
-async def _play(example: Example, data: Path, url: str, found: Settings, began: float) -> None:
+async def _play(played: list[Example], data: Path, url: str, found: Settings, began: float) -> None:
+    keys = read_keys_file(data / settings.KEYS_FILE)
     engine = connect(found.required_database_url())
     try:
-        key = read_keys_file(data / settings.KEYS_FILE)[example.product]
-        sent = await _send(example, Target(url=url, key=key, compress=False))
+        sent = [
+            await _send(example, Target(url=url, key=keys[example.product], compress=False))
+            for example in played
+        ]
         await _wait_until_counted(found, engine)
     finally:
         await engine.dispose()
-    [one] = [
-        one for one in await status.read(found.required_database_url()) if one.product == example.product
-    ]
-    _print_summary(one, example, sent, time.monotonic() - began)
-    _print_where_to_look(example, key, data, url)
+    seconds = time.monotonic() - began
+    products = {one.product: one for one in await status.read(found.required_database_url())}
+    for example, summary in zip(played, sent, strict=True):
+        _print_summary(products[example.product], example, summary, seconds)
+    _print_where_to_look(played[0], keys[played[0].product], data, url)
 
 
-async def _look_at_earlier_runs(example: Example, found: Settings, data: Path) -> None:
+async def _look_at_earlier_runs(played: list[Example], found: Settings, data: Path) -> None:
     """Raises Refused if the folder has the numbers of something else."""
     if not (data / settings.METRICS_DB).exists():
         return
@@ -201,9 +180,11 @@ async def _look_at_earlier_runs(example: Example, found: Settings, data: Path) -
         products = await status.read(found.required_database_url())
     except (Refused, SchemaOutOfDate):
         return  # a start that was cut off: the next one mends it
-    others = [one.product for one in products if one.product != example.product]
+    others = {one.product for one in products} - {example.product for example in played}
     if others:
-        raise Refused(f"{data} has the numbers of {', '.join(others)}: choose another folder with --data")
+        raise Refused(
+            f"{data} has the numbers of {', '.join(sorted(others))}: choose another folder with --data"
+        )
     held = sum(one.ledger.received for one in products)
     if held:
         terminal.out().print(
@@ -256,7 +237,7 @@ def _print_summary(one: status.Product, example: Example, sent: Summary, seconds
     numbers = [number for number in one.numbers if number.window == "all"]
     width = max((len(number.title) for number in numbers), default=0)
     for number in numbers:
-        unit = UNIT_ANNOTATION.sub(r" \1", number.unit).strip() if number.unit != "1" else ""
+        unit = ANNOTATED.sub(" ", number.unit).translate(BRACES) if number.unit != "1" else ""
         console.print(f"  {number.title:<{width}}  [bold]{shown(number.value):>15}[/] {escape(unit)}")
 
 
@@ -275,6 +256,10 @@ def _print_where_to_look(example: Example, key: str, data: Path, url: str) -> No
         ("Prometheus", f"curl {url}/metrics"),
         ("API docs", f"{url}/docs"),
         ("Numbers", f"impact status --data {shlex.quote(str(data))}"),
+        (
+            "Again",
+            f"impact up --catalog {shlex.quote(str(data / CATALOG_FOLDER))} --data {shlex.quote(str(data))}",
+        ),
     )
     for name, text in lines:
         terminal.out().print(f"[bold]{name:<11}[/]{escape(text)}")

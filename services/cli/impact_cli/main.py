@@ -125,7 +125,7 @@ def replay(
 @app.command()
 @answered
 def demo(
-    example: Annotated[str, typer.Option(help="A folder of examples/.")] = "flights",
+    example: Annotated[str, typer.Option(help="A folder of examples/, or all: every story.")] = "caremessage",
     leave: Annotated[bool, typer.Option("--exit", help="End after the summary.")] = False,
     data: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = DEFAULT_DATA,
     port: Port = None,
