@@ -1,0 +1,197 @@
+"""How sure a number is: 95 % intervals of rates, means and their differences, and forecasts of a trend.
+
+Everything is in plain floats. Sources: Wilson, JASA 22 (1927) 209; Newcombe, Statistics in Medicine 17
+(1998) 873, method 10; Welch, Biometrika 34 (1947) 28, with Satterthwaite's degrees of freedom; ordinary
+least squares with the usual prediction interval (Draper & Smith, Applied Regression Analysis, 3rd ed., 1.4),
+widened for residuals that follow each other (Bartlett, J. R. Stat. Soc. 98 (1935) 536).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Z = 1.959963984540054  # the normal distribution's 97.5 % point: every interval here is a 95 % one
+MAX_AUTOCORRELATION = 0.95  # beyond it the widening would grow without bound
+
+
+class Interval(NamedTuple):
+    """From `low` to `high`."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+class Sample(NamedTuple):
+    """What is known of some values: how many, their mean, and their variance (with n - 1)."""
+
+    n: int
+    mean: float
+    variance: float
+
+
+def sample_of(n: int, total: int, squares: int) -> Sample | None:
+    """The sample of `n` values from their exact sum and sum of squares; None for fewer than two.
+
+    Both sums are integers of one scale: `total` in nanos, `squares` in nanos squared.
+    """
+    if n < 2:
+        return None
+    variance = (n * squares - total * total) / (n * (n - 1)) / 10**18
+    return Sample(n, total / n / 10**9, max(0.0, variance))
+
+
+# --- rates --------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1 << 16)
+def wilson(successes: float, n: int) -> Interval:
+    """Wilson's score interval of the rate successes / n, for n > 0."""
+    rate, z2 = successes / n, Z * Z
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+@lru_cache(maxsize=1 << 16)
+def newcombe(successes: float, n: int, of_successes: float, of_n: int) -> Interval:
+    """The interval of the difference of two rates, the first minus the second; both n > 0."""
+    rate, of_rate = successes / n, of_successes / of_n
+    one, other = wilson(successes, n), wilson(of_successes, of_n)
+    difference = rate - of_rate
+    low = difference - math.hypot(rate - one.low, other.high - of_rate)
+    high = difference + math.hypot(one.high - rate, of_rate - other.low)
+    return Interval(max(-1.0, low), min(1.0, high))
+
+
+# --- means --------------------------------------------------------------------------------------------
+
+
+def mean_interval(sample: Sample) -> Interval:
+    """Student's interval of a mean."""
+    half = t_quantile(sample.n - 1) * math.sqrt(sample.variance / sample.n)
+    return Interval(sample.mean - half, sample.mean + half)
+
+
+def welch(sample: Sample, other: Sample) -> Interval:
+    """Welch's interval of the difference of two means, the first minus the second."""
+    one, two = sample.variance / sample.n, other.variance / other.n
+    difference, error = sample.mean - other.mean, math.sqrt(one + two)
+    if error == 0:
+        return Interval(difference, difference)
+    freedom = (one + two) ** 2 / (one**2 / (sample.n - 1) + two**2 / (other.n - 1))
+    half = t_quantile(freedom) * error
+    return Interval(difference - half, difference + half)
+
+
+# --- counts -------------------------------------------------------------------------------------------
+
+
+def counts_differ(one: float, other: float) -> bool:
+    """Whether two counts over spans of one length differ beyond chance, each taken as Poisson's.
+
+    The difference of the two divided by the root of their sum is about normal (Przyborowski & Wilenski,
+    Biometrika 31 (1940) 313, for large counts).
+    """
+    return abs(one - other) > Z * math.sqrt(one + other)
+
+
+# --- trends -------------------------------------------------------------------------------------------
+
+
+class Forecast(NamedTuple):
+    """What a line through the past says of a moment, and between what a new value lies there."""
+
+    value: float
+    low: float
+    high: float
+
+
+def forecast(times: Sequence[float], values: Sequence[float], at: float) -> Forecast | None:
+    """The least-squares line through at least three points, at `at`; None for fewer, or all at one time.
+
+    Values of one day and the next share events, so residuals follow each other and say less than their
+    number: the error is widened by the root of (1 + r) / (1 - r), r their correlation from one to the next
+    where that is above 0.
+    """
+    n = len(times)
+    if n < 3:
+        return None
+    mean_time, mean_value = math.fsum(times) / n, math.fsum(values) / n
+    spread = math.fsum((time - mean_time) ** 2 for time in times)
+    if spread == 0:
+        return None
+    pairs = list(zip(times, values, strict=True))
+    slope = math.fsum((time - mean_time) * (value - mean_value) for time, value in pairs) / spread
+    residuals = [value - mean_value - slope * (time - mean_time) for time, value in pairs]
+    error = math.sqrt(math.fsum(residual**2 for residual in residuals) / (n - 2))
+    half = t_quantile(n - 2) * error * math.sqrt(1 + 1 / n + (at - mean_time) ** 2 / spread)
+    half *= _widening(residuals)
+    value = mean_value + slope * (at - mean_time)
+    return Forecast(value, value - half, value + half)
+
+
+def _widening(residuals: Sequence[float]) -> float:
+    total = math.fsum(residual**2 for residual in residuals)
+    if total == 0:
+        return 1.0
+    following = math.fsum(one * other for one, other in pairwise(residuals))
+    correlation = min(max(following / total, 0.0), MAX_AUTOCORRELATION)
+    return math.sqrt((1 + correlation) / (1 - correlation))
+
+
+# --- Student's t --------------------------------------------------------------------------------------
+
+_MANY = 50  # degrees of freedom from which the expansion is right to nine digits
+
+
+def t_quantile(freedom: float) -> float:
+    """The 97.5 % point of Student's t distribution with `freedom` (>= 1) degrees of freedom."""
+    return _t_of_many(freedom) if freedom >= _MANY else _t_of_few(round(freedom, 2))
+
+
+def _t_of_many(freedom: float) -> float:
+    """The expansion of Cornish and Fisher (Abramowitz & Stegun 26.7.5)."""
+    z = Z
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+@lru_cache(maxsize=_MANY * 100)
+def _t_of_few(freedom: float) -> float:
+    """By bisection: both tails together hold I_x(freedom / 2, 1 / 2), x = freedom / (freedom + t^2)."""
+    low, high = Z, 13.0  # of one degree of freedom it is 12.706
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        if _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + middle**2)) > 0.05:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularized incomplete beta function by its series (DLMF 8.17.7), for x < 1."""
+    log_front = a * math.log(x) + b * math.log1p(-x) - math.log(a)
+    log_front += math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    term, total, order = 1.0, 1.0, 0
+    while term > 1e-17 * total:
+        term *= (a + b + order) / (a + 1 + order) * x
+        total += term
+        order += 1
+    return math.exp(log_front) * total

@@ -1,0 +1,186 @@
+"""Trends: each window's value at the end of each day, as known now, from the day buckets.
+
+Other than a snapshot, a trend follows late events and corrections, and does not depend on whether the service
+ran on that day. A window's buckets are merged over a sliding span with two stacks, which needs no subtraction
+and so serves sums, sketches and extremes alike, at about three merges a day whatever the window's length
+(Tangwongsan et al., PVLDB 8 (2015) 702).
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import islice
+from math import isnan, nan
+from typing import TYPE_CHECKING, NamedTuple
+
+from impact_aggregator.partial import Partial
+from impact_aggregator.values import Input, Reading, reading_of
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
+from impact_schemas import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from impact_schemas.catalog import Metric
+
+KEPT_DAYS = 400
+COMPARED_DAYS = 28  # back to which "all" is compared: it has no length of its own
+
+Days = dict[int, Partial]  # start of a day -> what its buckets hold
+
+
+class Known(NamedTuple):
+    """A value at the end of a day, with its n."""
+
+    value: float
+    n: int
+
+
+class Trend:
+    """The values of one series and window at the ends of consecutive days; unknown ones are left out."""
+
+    __slots__ = ("_counts", "_values", "first")
+
+    def __init__(self, first: int, readings: Iterable[Reading] = ()) -> None:
+        """`first` is the midnight that ended the first day."""
+        self.first = first
+        self._values = array("d")
+        self._counts = array("d")
+        for reading in readings:
+            self.append(reading)
+
+    def append(self, reading: Reading) -> None:
+        """The value at the end of the day that follows."""
+        self._values.append(nan if reading.value is None else reading.value / numbers.ONE)
+        self._counts.append(reading.n or 0)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def last(self) -> int:
+        """The midnight that ended the last day."""
+        return self.first + (len(self) - 1) * DAY
+
+    def at(self, midnight: int) -> Known | None:
+        """The value at the end of the day that `midnight` ended; None if it is not known."""
+        place = (midnight - self.first) // DAY
+        if not 0 <= place < len(self) or isnan(self._values[place]):
+            return None
+        return Known(self._values[place], int(self._counts[place]))
+
+    def since(self, midnight: int) -> Iterator[tuple[int, Known]]:
+        """What is known from `midnight` on, in order of time."""
+        for place in range(max(0, (midnight - self.first) // DAY), len(self)):
+            known = self.at(self.first + place * DAY)
+            if known is not None:
+                yield self.first + place * DAY, known
+
+
+NO_TREND = Trend(0)
+
+
+def is_followed(window: str) -> bool:
+    """Whether a window has a trend: those that are at least a day long."""
+    return window == ALL_TIME or WINDOWS[window].resolution != "1m"
+
+
+def length_of(window: str) -> int:
+    """How far back (microseconds) the value of `window` is compared with: its own length."""
+    return COMPARED_DAYS * DAY if window == ALL_TIME else WINDOWS[window].length
+
+
+def midnight_before(window: str, now: int) -> int:
+    """The end of the window of the same length right before the one at `now`.
+
+    That one reaches to the end of the running day.
+    """
+    return floor(now, DAY) + DAY - length_of(window)
+
+
+def first_day_needed(window: str, first: int) -> int:
+    """Start of the earliest day bucket that a trend from day `first` on is made of; 0 stands for all."""
+    return 0 if window == ALL_TIME else first - WINDOWS[window].length + DAY
+
+
+def readings(
+    metric: Metric,
+    aggregates: tuple[str, ...],
+    parts: tuple[Days, ...],
+    totals: tuple[Days, ...],
+    window: str,
+    first: int,
+    last: int,
+) -> Iterator[Reading]:
+    """The window's value at the end of each day from day `first` to day `last` (starts of days).
+
+    `parts` are a segment's day buckets, a ratio's numerator and denominator; `totals` those of the total.
+    """
+    merged_parts = [_merged(days, window, first, last) for days in parts]
+    merged_totals = [_merged(_without_content(days), window, first, last) for days in totals]
+    for of_day in zip(zip(*merged_parts, strict=True), zip(*merged_totals, strict=True), strict=True):
+        yield reading_of(metric, aggregates, Input(*of_day, stale=False))
+
+
+def _merged(days: Days, window: str, first: int, last: int) -> Iterator[Partial]:
+    if window == ALL_TIME:
+        return _cumulative(days, first, last)
+    return sliding(days, WINDOWS[window].length // DAY, first, last)
+
+
+def sliding(days: Days, length: int, first: int, last: int) -> Iterator[Partial]:
+    """For each day from `first` to `last`: its own bucket and those of the `length` - 1 days before it."""
+    front: list[Partial] = []  # of the oldest days: each with all that follow in the front; next to go last
+    back: list[Partial] = []
+    behind = Partial()  # the back's together
+    start = first - (length - 1) * DAY
+    incoming = (days.get(start + place * DAY, _EMPTY) for place in range((last - start) // DAY + 1))
+    for day in islice(incoming, length - 1):
+        back.append(day)
+        behind.merge(day)
+    for day in incoming:
+        back.append(day)
+        behind.merge(day)
+        yield _both(front[-1] if front else _EMPTY, behind)
+        if not front:
+            front, back, behind = _turned(back), [], Partial()
+        front.pop()
+
+
+def _turned(back: list[Partial]) -> list[Partial]:
+    front: list[Partial] = []
+    following = _EMPTY
+    for day in reversed(back):
+        following = _both(day, following)
+        front.append(following)
+    return front
+
+
+def _cumulative(days: Days, first: int, last: int) -> Iterator[Partial]:
+    total = Partial()
+    for day in sorted(day for day in days if day < first):
+        total.merge(days[day])
+    for day in range(first, last + DAY, DAY):
+        total.merge(days.get(day, _EMPTY))
+        yield total
+
+
+def _both(one: Partial, other: Partial) -> Partial:
+    merged = Partial()
+    merged.merge(one)
+    merged.merge(other)
+    return merged
+
+
+def _without_content(days: Mapping[int, Partial]) -> Days:
+    """Of a total it matters only whether any event came."""
+    return {day: seen for day, partial in days.items() if (seen := _seen_of(partial)).seen}
+
+
+def _seen_of(partial: Partial) -> Partial:
+    seen = Partial()
+    seen.see(partial.seen, partial.last_time or 0)
+    return seen
+
+
+_EMPTY = Partial()

@@ -1,0 +1,124 @@
+"""Intervals and forecasts against scipy, and against the numbers of the papers that they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from impact_aggregator.mission.statistics import (
+    Sample,
+    counts_differ,
+    forecast,
+    mean_interval,
+    newcombe,
+    sample_of,
+    t_quantile,
+    welch,
+    wilson,
+)
+
+values = st.lists(st.integers(-1000, 1000), min_size=3, max_size=60)
+
+
+def _sample(numbers: list[int]) -> Sample:
+    nanos = [number * 10**9 for number in numbers]
+    made = sample_of(len(nanos), sum(nanos), sum(nano * nano for nano in nanos))
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("freedom", [1, 1.5, 2, 3, 4.37, 7, 12, 29.99, 49, 49.99, 50, 51.5, 200, 1e5])
+def test_points_of_students_t_are_those_of_scipy(freedom: float) -> None:
+    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
+
+
+@given(st.integers(1, 5000), st.data())
+def test_the_interval_of_a_rate_is_wilsons(n: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, n))
+    theirs = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    assert wilson(successes, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [  # Newcombe 1998, table II, method 10
+        ((56, 70, 48, 80), (0.0524, 0.3339)),
+        ((9, 10, 3, 10), (0.1705, 0.8090)),
+        ((6, 7, 2, 7), (0.0582, 0.8062)),
+        ((5, 56, 0, 29), (-0.0381, 0.1926)),
+        ((0, 10, 0, 20), (-0.1611, 0.2775)),
+        ((10, 10, 0, 10), (0.6075, 1.0)),
+    ],
+)
+def test_the_interval_of_a_difference_of_rates_is_that_of_the_paper(
+    counts: tuple[int, int, int, int], published: tuple[float, float]
+) -> None:
+    assert newcombe(*counts) == pytest.approx(published, abs=5e-5)
+
+
+@given(values)
+def test_the_interval_of_a_mean_is_students(numbers: list[int]) -> None:
+    sample = _sample(numbers)
+    half = stats.t.ppf(0.975, len(numbers) - 1) * np.std(numbers, ddof=1) / np.sqrt(len(numbers))
+    assert mean_interval(sample) == pytest.approx(
+        (np.mean(numbers) - half, np.mean(numbers) + half), rel=1e-7, abs=1e-7
+    )
+
+
+@given(values, values)
+def test_the_interval_of_a_difference_of_means_is_welchs(ours: list[int], theirs: list[int]) -> None:
+    if len(set(ours)) == 1 and len(set(theirs)) == 1:
+        assert welch(_sample(ours), _sample(theirs)) == (ours[0] - theirs[0],) * 2
+        return
+    expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    # degrees of freedom are rounded to two decimals
+    assert welch(_sample(ours), _sample(theirs)) == pytest.approx(
+        (expected.low, expected.high), rel=2e-2, abs=1e-6
+    )
+
+
+def test_a_forecast_is_that_of_least_squares_with_its_prediction_interval() -> None:
+    times = np.arange(12.0)
+    values = 3 + 0.5 * times + np.array([1, -1] * 6) * 0.3  # residuals that do not follow each other
+    fit = stats.linregress(times, values)
+    at = 20.0
+    residuals = values - fit.intercept - fit.slope * times
+    error = np.sqrt((residuals**2).sum() / 10)
+    spread = ((times - times.mean()) ** 2).sum()
+    half = stats.t.ppf(0.975, 10) * error * np.sqrt(1 + 1 / 12 + (at - times.mean()) ** 2 / spread)
+    found = forecast(list(times), list(values), at)
+    expected = fit.intercept + fit.slope * at
+    assert found == pytest.approx((expected, expected - half, expected + half), rel=1e-9)
+
+
+def test_a_forecast_from_values_that_follow_each_other_is_less_sure() -> None:
+    times = [float(day) for day in range(40)]
+    followed = forecast(times, [3 + ((day // 10) % 2) for day in range(40)], 60)
+    alternating = forecast(times, [3 + (day % 2) for day in range(40)], 60)
+    assert followed is not None
+    assert alternating is not None
+    assert followed.high - followed.low > 2 * (alternating.high - alternating.low)
+
+
+def test_two_points_or_one_moment_make_no_forecast() -> None:
+    assert forecast([1, 2], [1, 2], 3) is None
+    assert forecast([1, 1, 1], [1, 2, 3], 3) is None
+
+
+def test_counts_differ_beyond_chance_only() -> None:
+    assert not counts_differ(100, 120)  # z = 1.35
+    assert counts_differ(100, 130)  # z = 1.98
+    assert not counts_differ(0, 0)
+    assert counts_differ(4, 0)
+
+
+def test_exact_sums_give_the_variance_where_floats_would_cancel() -> None:
+    numbers = [10**9 + one for one in (1, 2, 3)]
+    assert _sample(numbers).variance == 1.0
+
+
+def test_one_value_is_no_sample() -> None:
+    assert sample_of(1, 10**9, 10**18) is None
