@@ -6,7 +6,7 @@ side; in SQL they are TIMESTAMPTZ and NUMERIC on PostgreSQL, sortable UTC text a
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Index,
     Integer,
@@ -109,6 +110,50 @@ class Exact(TypeDecorator[int]):
         return int(Decimal(value).scaleb(numbers.SCALE, numbers.EXACT))
 
 
+class ExactSquare(TypeDecorator[int]):
+    """A number in units of 10^-18, never through a float: what the squares of `Exact` numbers add up to."""
+
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """SQLite has no exact numbers: decimal text there, always with eighteen decimals."""
+        kind = String() if dialect.name == "sqlite" else Numeric()
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Decimal | str | None:
+        """Units of 10^-18 to what the driver takes."""
+        if value is None:
+            return None
+        exact = Decimal(value).scaleb(-2 * numbers.SCALE, numbers.EXACT)
+        return f"{exact:.18f}" if dialect.name == "sqlite" else exact
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002 (fixed by SQLAlchemy)
+        """What the driver gives to units of 10^-18."""
+        if value is None:
+            return None
+        return int(Decimal(value).scaleb(2 * numbers.SCALE, numbers.EXACT))
+
+
+class Day(TypeDecorator[date]):
+    """A day of the calendar."""
+
+    impl = Date
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """SQLite gets text like 2026-12-31, which sorts by time."""
+        return dialect.type_descriptor(String() if dialect.name == "sqlite" else Date())
+
+    def process_bind_param(self, value: date | None, dialect: Dialect) -> date | str | None:
+        """A day to what the driver takes."""
+        return value.isoformat() if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> date | None:  # noqa: ARG002 (fixed by SQLAlchemy)
+        """What the driver gives to a day."""
+        return date.fromisoformat(value) if isinstance(value, str) else value
+
+
 metadata = MetaData()
 
 _row_id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
@@ -149,7 +194,7 @@ metric_version = Table(
     Column("role", String, nullable=False),
     Column("level", String),
     Column("direction", String, nullable=False),
-    Column("aggregate", String, nullable=False),  # 'ratio' for a ratio
+    Column("aggregate", String, nullable=False),  # of one made of others: ratio, difference, sum_of
     Column("evidence", String, nullable=False),
     Column("method", Text),
     Column("source", Text),
@@ -158,6 +203,71 @@ metric_version = Table(
     Column("iris", Text),  # JSON array
     Column("min_cell", Integer),
     Column("definition", Text, nullable=False),  # JSON
+)
+
+# What the catalogs in force say beside metrics: rows are made anew whenever a catalog becomes active.
+
+need = Table(
+    "need",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("need", String, primary_key=True),
+    Column("statement", Text, nullable=False),
+    Column("people", BigInteger),
+    Column("source", Text),
+)
+
+bet = Table(
+    "bet",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("bet", String, primary_key=True),
+    Column("title", Text),
+    Column("need", String, nullable=False),
+    Column("hypothesis", Text, nullable=False),
+    Column("feature", Text),
+    Column("launched", Date),
+    Column("cost", Exact),
+    Column("cost_unit", String),
+    Column("business_metric", String),
+    Column("expects", Text, nullable=False),  # JSON array of {metric, segment, change, by}
+)
+
+risk = Table(
+    "risk",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("risk", String, primary_key=True),
+    Column("statement", Text, nullable=False),
+    Column("who", Text),
+    Column("metric", String),
+    Column("review_every_days", Integer),
+    Column("reviewed", Date),
+    Column("owner", Text),
+)
+
+stakeholder = Table(
+    "stakeholder",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("stakeholder", String, primary_key=True),
+    Column("title", Text),
+    Column("audience", String, nullable=False),
+    Column("metrics", Text, nullable=False),  # JSON array
+    Column("period", String, nullable=False),
+)
+
+factor_value = Table(
+    "factor_value",
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("factor", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("key", String, primary_key=True),  # empty: a set without keys
+    Column("valid_from", Date, nullable=False),
+    Column("value", Exact, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("source", Text),
 )
 
 series = Table(
@@ -190,6 +300,8 @@ bucket = Table(
     Column("latest_time", Instant),
     Column("latest_tiebreak", LargeBinary),  # of equal times the greater identity is the latest
     Column("latest_value", Exact),
+    Column("sum_squares", ExactSquare),  # of the values; kept where a spread is asked for
+    Column("top_count", BigInteger),  # scores in the top box; null: the metric has none
     Column("estimate", Exact),  # what the sketch says for this shard alone
     Column("updated_at", Instant, nullable=False),
     Column("sketch", LargeBinary),  # last: on SQLite what stands behind a large value is slow to reach
@@ -300,6 +412,204 @@ changed_sketch = Table(
     Column("series_id", BigInteger, nullable=False),
     Column("resolution", String, nullable=False),
     Column("bucket_start", Instant, nullable=False),
+)
+
+trend_day = Table(
+    "trend_day",  # each window's value at the end of each day, as known now: late events correct it
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("time_window", String, primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("value", Exact),
+    Column("n", BigInteger),
+    Column("status", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# --- what the numbers mean: written by the leader, each table a view ----------------------------------
+
+
+def _meaning(name: str, keys: tuple[str, ...], *columns: Column[Any]) -> Table:
+    """A table with text keys, its product first."""
+    key = [Column(one, String, primary_key=True) for one in ("product", *keys)]
+    return Table(name, metadata, *key, *columns, sqlite_with_rowid=False)
+
+
+target_state = _meaning(
+    "target_state",
+    ("metric", "time_window", "segment"),
+    Column("due", Day, primary_key=True),
+    Column("baseline", Exact),
+    Column("baseline_at", Day),
+    Column("target", Exact, nullable=False),
+    Column("value", Exact),
+    Column("expected_now", Exact),
+    Column("forecast", Exact),
+    Column("forecast_low", Exact),
+    Column("forecast_high", Exact),
+    Column("trend_days", Integer, nullable=False),
+    Column("progress", Exact),
+    Column("status", String, nullable=False),
+)
+
+equity_gap = _meaning(
+    "equity_gap",
+    ("metric", "time_window", "dimension", "segment"),
+    Column("reference_segment", String, nullable=False),
+    Column("reference_value", Exact),
+    Column("value", Exact),
+    Column("gap", Exact),
+    Column("ratio", Exact),
+    Column("reference_n", BigInteger),
+    Column("n", BigInteger),
+    Column("ci_low", Exact),
+    Column("ci_high", Exact),
+    Column("status", String, nullable=False),
+    Column("standing", String),
+)
+
+population_share = _meaning(
+    "population_share",
+    ("metric", "time_window", "dimension", "segment"),
+    Column("value", Exact),
+    Column("population", BigInteger, nullable=False),
+    Column("share", Exact),
+)
+
+arm_contribution = _meaning(
+    "arm_contribution",
+    ("metric", "time_window", "segment", "arm"),
+    Column("control", String, nullable=False),
+    Column("value", Exact),
+    Column("control_value", Exact),
+    Column("difference", Exact),
+    Column("ci_low", Exact),
+    Column("ci_high", Exact),
+    Column("n", BigInteger),
+    Column("n_control", BigInteger),
+    Column("method", String),
+    Column("status", String, nullable=False),
+)
+
+net_value = _meaning(
+    "net_value",
+    ("metric", "time_window", "segment"),
+    Column("gross", Exact),
+    Column("net", Exact),
+    Column("deadweight", Exact, nullable=False),
+    Column("attribution", Exact, nullable=False),
+    Column("displacement", Exact, nullable=False),
+    Column("drop_off", Exact, nullable=False),
+    Column("source", Text),
+)
+
+value_interval = _meaning(
+    "value_interval",
+    ("metric", "time_window", "segment"),
+    Column("value", Exact),
+    Column("ci_low", Exact),
+    Column("ci_high", Exact),
+    Column("n", BigInteger),
+    Column("top_box_share", Exact),
+)
+
+dimension_coverage = _meaning(
+    "dimension_coverage",
+    ("metric", "dimension"),
+    Column("known", BigInteger),
+    Column("unknown", BigInteger),
+    Column("share_unknown", Exact),
+)
+
+value_pair = _meaning(
+    "value_pair",
+    ("impact_metric", "business_metric", "time_window"),
+    Column("impact_value", Exact),
+    Column("business_value", Exact),
+    Column("impact_per_business", Exact),
+    Column("impact_change", Exact),
+    Column("business_change", Exact),
+    Column("diverges", Boolean),
+    Column("both_up", Boolean),
+)
+
+violation = _meaning(
+    "violation",
+    ("rule", "metric", "segment"),
+    Column("since", Instant, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("time_window", String),
+    Column("until", Instant),
+    Column("observed", Exact),
+    Column("expected", Exact),
+    Column("detail", Text, nullable=False),
+    Column("severity", String, nullable=False),
+)
+
+metric_record = _meaning(
+    "metric_record",
+    ("metric", "time_window"),
+    Column("best", Exact, nullable=False),
+    Column("best_at", Instant, nullable=False),
+)
+
+benchmark = _meaning(
+    "benchmark",
+    ("metric", "label"),
+    Column("benchmark", Exact, nullable=False),
+    Column("unit", String),
+    Column("source", Text),
+    Column("year", Integer),
+    Column("time_window", String, nullable=False),
+    Column("value", Exact),
+    Column("ratio", Exact),
+)
+
+bet_result = _meaning(
+    "bet_result",
+    ("bet", "metric", "segment"),
+    Column("by", Day, primary_key=True),
+    Column("need", String),
+    Column("expected", Exact, nullable=False),
+    Column("measured", Exact),
+    Column("ci_low", Exact),
+    Column("ci_high", Exact),
+    Column("method", String),
+    Column("evidence", String),
+    Column("business_metric", String),
+    Column("business_change", Exact),
+    Column("quadrant", String),
+    Column("status", String, nullable=False),
+)
+
+MEANINGS: tuple[Table, ...] = (
+    target_state,
+    equity_gap,
+    population_share,
+    arm_contribution,
+    net_value,
+    value_interval,
+    dimension_coverage,
+    value_pair,
+    violation,
+    metric_record,
+    benchmark,
+    bet_result,
+)
+
+annotation = Table(
+    "annotation",  # what happened beside the numbers; written by the fold
+    metadata,
+    Column("identity", LargeBinary, primary_key=True),
+    Column("product", String, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("url", Text),
+    Column("metrics", Text, nullable=False),  # JSON array
+    Column("bet", String),
+    Column("event_id", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # --- exactly once -------------------------------------------------------------------------------------
