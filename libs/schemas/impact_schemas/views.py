@@ -90,6 +90,9 @@ METRICS = View(
     "FROM metric_version WHERE active",
 )
 
+# Arms of experiments are segments too, of keys that begin with @: only comparisons show them.
+_OWN_SEGMENT = "s.segment NOT LIKE '{\"@%'"
+
 ROLLING_METRICS = View(
     "rolling_metrics",
     "One row a series and window: the value that people look at, right as of as_of.",
@@ -110,7 +113,7 @@ ROLLING_METRICS = View(
     ),
     "FROM rolling_value r JOIN series s ON s.series_id = r.series_id"
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
-    " JOIN window_position w ON w.time_window = r.time_window WHERE m.active",
+    f" JOIN window_position w ON w.time_window = r.time_window WHERE m.active AND {_OWN_SEGMENT}",
 )
 
 # A sketch's estimates cannot be added: of one shard its own holds, of several the merged one. A shard that
@@ -170,7 +173,7 @@ METRIC_BUCKETS = View(
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
     " LEFT JOIN merged_estimate e ON e.series_id = b.series_id AND e.resolution = b.resolution"
     " AND e.bucket_start = b.bucket_start"
-    " WHERE m.active AND b.resolution <> 'all'"
+    f" WHERE m.active AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
     " GROUP BY s.series_id, s.product, s.metric, s.version, s.segment, m.aggregate, m.min_cell,"
     " b.resolution, b.bucket_start",
 )
@@ -194,7 +197,7 @@ ROLLING_HISTORY = View(
         ("n", "r.n", "events counted in the value"),
         ("status", "r.status", "suppressed, no_data, stale or ok"),
     ),
-    f"FROM rolling_day r{_OF_SERIES}",
+    f"FROM rolling_day r{_OF_SERIES} WHERE {_OWN_SEGMENT}",
 )
 
 PERIOD_METRICS = View(
@@ -214,7 +217,8 @@ PERIOD_METRICS = View(
         ("closed", "r.ends_at <= w.as_of", "whether the period is over; late events still correct it"),
         ("updated_at", "r.changed_at", "when this row last changed (UTC)"),
     ),
-    f"FROM period_value r{_OF_SERIES} JOIN window_position w ON w.time_window = 'all' WHERE m.active",
+    f"FROM period_value r{_OF_SERIES} JOIN window_position w ON w.time_window = 'all'"
+    f" WHERE m.active AND {_OWN_SEGMENT}",
 )
 
 _NEXT = "LEAD(r.old_value) OVER (PARTITION BY r.series_id, r.resolution, r.bucket_start ORDER BY r.id)"
@@ -244,7 +248,7 @@ METRIC_REVISIONS = View(
         ("reason", "r.reason", "retraction, correction, late or rebuild"),
         ("caused_by", "r.caused_by", "ids of the events that said so; NULL for late ones"),
     ),
-    f"FROM metric_revision r{_OF_SERIES}",
+    f"FROM metric_revision r{_OF_SERIES} WHERE {_OWN_SEGMENT}",
 )
 
 _OF_BUCKET = (
@@ -252,7 +256,7 @@ _OF_BUCKET = (
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
 )
 _WITH_DISTRIBUTION = (
-    "WHERE m.active AND m.min_cell IS NULL AND b.resolution <> 'all'"
+    f"WHERE m.active AND m.min_cell IS NULL AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
     " AND m.aggregate IN ('p50', 'p90', 'p95', 'p99')"
 )
 

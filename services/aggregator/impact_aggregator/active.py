@@ -136,7 +136,7 @@ def _version_row(
         "role": metric.role,
         "level": metric.level,
         "direction": metric.direction,
-        "aggregate": metric.aggregate or "ratio",
+        "aggregate": metric.aggregate or metric.derivation,
         "evidence": metric.evidence.level,
         "method": metric.evidence.method,
         "source": metric.evidence.source,

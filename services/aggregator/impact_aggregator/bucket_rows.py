@@ -17,6 +17,7 @@ def partial_of(row: tuple[Any, ...]) -> tuple[BucketKey, int, Partial]:
     state = Partial()
     series_id, resolution, start, shard, state.seen, state.last_time, state.count = row[:7]
     state.sum, state.min, state.max, latest_time, latest_tiebreak, latest_value = row[7:13]
+    state.sum_squares, state.top_count = row[13:15]
     sketch = row[-1]
     if latest_time is not None:
         state.latest = (latest_time, bytes(latest_tiebreak), latest_value)
@@ -55,6 +56,8 @@ def bucket_row(
         state.min,
         state.max,
         *latest,
+        state.sum_squares,
+        state.top_count,
         estimate,
         now,
         _sketch_bytes(state.sketch),

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
 from impact_aggregator.active import catalogs_hash
-from impact_aggregator.rules import TOTAL, UNKNOWN
+from impact_aggregator.rules import TOTAL, UNKNOWN, is_shown
 from impact_schemas import numbers
 from impact_schemas.catalog.families import family, family_by
 
@@ -96,6 +96,8 @@ class BusinessGauges(Collector):
         states = Family("impact_metric_state", "1 for the state that a metric's total is in.", "gauge")
         samples: dict[str, dict[tuple[str, ...], Sample]] = {}
         for point in self._points():
+            if not is_shown(point.series.segment):
+                continue
             if point.series.segment == TOTAL:
                 states.samples.extend(_states(point))
             if point.reading.value is not None:

@@ -268,6 +268,8 @@ class _Fold:
                 self._out_of_range[event.position] = str(error)
                 nanos.append(0)
         partial.add_numbers(nanos)
+        if rule.keeps_squares:
+            partial.add_squares(nanos)
         if rule.aggregate == "latest":
             latest = [
                 (event.time, event.identity, value) for value, (_, event) in zip(nanos, pairs, strict=True)

@@ -20,13 +20,18 @@ QUANTILES: dict[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 class Partial:
     """Counts, exact sums in nanos, extremes, the latest value, and a sketch where the aggregate needs one."""
 
-    __slots__ = ("count", "last_time", "latest", "max", "min", "seen", "sketch", "sum", "updated_at")
+    __slots__ = (
+        *("count", "last_time", "latest", "max", "min", "seen", "sketch", "sum", "sum_squares"),
+        *("top_count", "updated_at"),
+    )
 
     def __init__(self) -> None:
         self.seen = 0  # events of the metric's types, matching or not; kept for the total only
         self.last_time: int | None = None  # the greatest time of those
         self.count = 0
         self.sum: int | None = None
+        self.sum_squares: int | None = None  # in units of 10^-18, where a spread is asked for
+        self.top_count: int | None = None  # scores in the top box, where the metric has one
         self.min: int | None = None
         self.max: int | None = None
         self.latest: Latest | None = None
@@ -43,6 +48,14 @@ class Partial:
         """Adds values to an empty partial."""
         self.count = len(nanos)
         self.sum, self.min, self.max = sum(nanos), min(nanos), max(nanos)
+
+    def add_squares(self, nanos: Sequence[int]) -> None:
+        """Adds the squares of values that `add_numbers` has added."""
+        self.sum_squares = sum(one * one for one in nanos)
+
+    def add_top(self, nanos: Sequence[int], top: int) -> None:
+        """Adds how many of the values that `add_numbers` has added are `top` or more."""
+        self.top_count = sum(one >= top for one in nanos)
 
     def add_distinct(self, hashes: Sequence[int]) -> None:
         """Adds values that count once however often they come to an empty partial."""
@@ -61,6 +74,10 @@ class Partial:
         self.sum = _of_both(int.__add__, self.sum, other.sum)
         self.min = _of_both(min, self.min, other.min)
         self.max = _of_both(max, self.max, other.max)
+        if other.sum_squares is not None:
+            self.sum_squares = other.sum_squares + (self.sum_squares or 0)
+        if other.top_count is not None:
+            self.top_count = other.top_count + (self.top_count or 0)
         if other.latest is not None and (self.latest is None or other.latest > self.latest):
             self.latest = other.latest
         if other.sketch is not None:

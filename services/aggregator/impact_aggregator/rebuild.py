@@ -136,7 +136,7 @@ class Rebuild:
                     "metrics": {
                         name: metric
                         for name, metric in catalog.metrics.items()
-                        if metric.ratio is not None or only(product, name)
+                        if metric.derivation is not None or only(product, name)
                     }
                 }
             )
@@ -146,7 +146,7 @@ class Rebuild:
             (product, name)
             for product, catalog in catalogs.items()
             for name, metric in catalog.metrics.items()
-            if metric.ratio is None
+            if metric.derivation is None
         }
         versions = await self._prepare(counted)
         rules = Rules(catalogs, versions)

@@ -202,13 +202,13 @@ class Rolling:
         for name in list(segments):
             if self._state_changed(name, totals, now):
                 segments[name] |= await self._all_segments(connection, name)
-        ratios = self._metrics.ratios_of(segments)
-        for name, wanted in ratios.items():
+        derived = self._metrics.derived_of(segments)
+        for name, wanted in derived.items():
             for part in self._metrics.parts_of(name):
                 segments[part] |= wanted | {TOTAL}
         inputs = await self._windows(connection, segments, now)
         inputs |= {place: partial for place, partial in totals.items() if place not in inputs}
-        return list(self._points_of({**segments, **ratios}, inputs, now))
+        return list(self._points_of({**segments, **derived}, inputs, now))
 
     async def _windows(self, connection: AsyncConnection, segments: Segments, now: int) -> Inputs:
         """What the buckets of each series hold together, for every window that its metric needs."""
@@ -296,11 +296,11 @@ class Rolling:
                     changed[period][one.product, one.metric].add(one.segment)
         wanted: dict[tuple[Span, ...], list[int]] = defaultdict(list)
         for period, segments in changed.items():
-            ratios = self._metrics.ratios_of(segments)
-            for name, texts in [*segments.items(), *ratios.items()]:
+            derived = self._metrics.derived_of(segments)
+            for name, texts in [*segments.items(), *derived.items()]:
                 for segment in texts | {TOTAL}:
                     wanted[(period.span,)] += self._metrics.series_of_parts(name, segment)
-            segments |= ratios
+            segments |= derived
         inputs = await _inputs(connection, {spans: list(set(ids)) for spans, ids in wanted.items()})
         rows: list[tuple[object, ...]] = []
         gone: list[tuple[object, ...]] = []
@@ -314,17 +314,17 @@ class Rolling:
                         continue
                     reading = self._reading(name, segment, period.span.name, inputs, stale=False)
                     rows.append((*key, period.ends_at, reading.value, reading.n, reading.status, now))
-        await self._enter_ratios(connection, changed)
+        await self._enter_derived(connection, changed)
         await bulk.upsert(connection, tuple(period_value.c), rows)
         await bulk.delete_by_key(connection, tuple(period_value.primary_key), gone)
 
-    async def _enter_ratios(self, connection: AsyncConnection, changed: dict[Period, Segments]) -> None:
-        """A ratio's segments become series when they first show in a period."""
+    async def _enter_derived(self, connection: AsyncConnection, changed: dict[Period, Segments]) -> None:
+        """A derived metric's segments become series when they first show in a period."""
         known = {
             self._metrics.series(name, segment)
             for segments in changed.values()
             for name, texts in segments.items()
-            if len(self._metrics.parts_of(name)) > 1
+            if self._metrics.parts_of(name) != (name,)
             for segment in texts
         }
         await bulk.insert_missing(

@@ -14,17 +14,18 @@ import jsonschema_rs
 import msgspec
 
 from impact_aggregator.windows import RESOLUTIONS, finest_resolution
-from impact_schemas.catalog import Compare, OneOf
+from impact_schemas.catalog import Compare, Dimension, OneOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from impact_aggregator.events import Event
-    from impact_schemas.catalog import Catalog, Dimension, Metric
+    from impact_schemas.catalog import Catalog, Metric
 
 TOTAL = "{}"
 UNKNOWN = "null"
 OTHER = '"(other)"'
+ARM = "@arm"  # the axis of experiment arms: series that only comparisons read, never shown as segments
 MAX_SEGMENTS = 1000  # values of a dimension that declares none: beyond them an event is quarantined
 
 Parts = tuple[str, ...]  # a segment's values as JSON texts, in the order of its dimensions' names
@@ -190,6 +191,7 @@ class Rule:
         self.version = version
         self.aggregate = definition.aggregate or ""
         self.finest = finest_resolution(windows)
+        self.keeps_squares = self.aggregate == "mean"  # and of what is compared between arms
         self._book = book
         self._read = _reader(definition.of) if definition.of and definition.of != "subject" else None
         self._read_place = _reader(definition.per) if definition.per else None
@@ -273,10 +275,10 @@ class Rules:
             for event_type, definition in catalog.events.items():
                 self._by_type[product, event_type] = TypeRules(definition.data)
             for name, metric in catalog.metrics.items():
-                if metric.ratio is None:
+                if metric.derivation is None:
                     windows = _windows_of(catalog, name)
                     rule = Rule(product, name, versions[product, name], metric, windows, self.book)
-                    self._compile(rule, metric)
+                    self._compile(rule, metric, arm_path(catalog, name))
 
     def of(self, product: str, event_type: str) -> TypeRules | None:
         """What an event of this type feeds; None if the product does not know the type."""
@@ -311,14 +313,19 @@ class Rules:
                 if split.names == names:
                     split.admit(parts)
 
-    def _compile(self, rule: Rule, metric: Metric) -> None:
+    def _compile(self, rule: Rule, metric: Metric, arm: str | None) -> None:
         self._rules[rule.product, rule.metric] = rule
         named = [(name,) for name in metric.dimensions] + list(metric.cuts)
+        dimensions = dict(metric.dimensions)
+        if arm is not None:
+            rule.keeps_squares = True
+            dimensions[ARM] = Dimension(path=arm)
+            named += [(ARM,), *((ARM, name) for name in metric.dimensions)]
         for event_type in metric.event:
             fed = self._by_type[rule.product, event_type]
             splits = []
             for names in named:
-                places = {name: fed.place(metric.dimensions[name]) for name in names}
+                places = {name: fed.place(dimensions[name]) for name in names}
                 axes = {name: fed.axes[place] for name, place in places.items()}
                 splits.append(Split(rule, axes, places))
             fed.add(rule, tuple(splits))
@@ -331,10 +338,18 @@ class Rules:
 
 
 def _windows_of(catalog: Catalog, name: str) -> set[str]:
-    """The metric's own windows, and those of the ratios that it is part of."""
-    ratios = (
-        metric
-        for metric in catalog.metrics.values()
-        if metric.ratio is not None and name in (metric.ratio.numerator, metric.ratio.denominator)
-    )
-    return {window for metric in (catalog.metrics[name], *ratios) for window in metric.windows}
+    """The metric's own windows, and those of the metrics that are made of it."""
+    made_of_it = (metric for metric in catalog.metrics.values() if name in metric.derived_from)
+    return {window for metric in (catalog.metrics[name], *made_of_it) for window in metric.windows}
+
+
+def arm_path(catalog: Catalog, name: str) -> str | None:
+    """Where events say their arm: by the metric's own experiment, or by that of one made of it."""
+    made_of_it = (metric for metric in catalog.metrics.values() if name in metric.derived_from)
+    experiments = (metric.experiment for metric in (catalog.metrics[name], *made_of_it))
+    return next((one.arm for one in experiments if one is not None), None)
+
+
+def is_shown(segment: str) -> bool:
+    """Whether a segment is one of the metric's own, and not an arm that only comparisons read."""
+    return not segment.startswith('{"@')

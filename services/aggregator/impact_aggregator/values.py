@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from impact_aggregator.rules import TOTAL, Series
+from impact_aggregator.rules import ARM, TOTAL, Series, arm_path
 from impact_aggregator.windows import ALL_TIME
 from impact_schemas import numbers
 
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
 
 class Input(NamedTuple):
-    """What a reading is made of: one part, or a ratio's numerator and denominator."""
+    """What a reading is made of: the metric itself, or those that it is derived from, in their order."""
 
     parts: tuple[Partial, ...]  # of the segment, within the window
     totals: tuple[Partial, ...]  # of the metric's total, within the window
@@ -52,11 +52,17 @@ class Metrics:
         }
         self._parts: dict[Name, tuple[Name, ...]] = {}
         self._needed: dict[Name, tuple[str, ...]] = {}
-        self._ratios: dict[Name, list[Name]] = {}
+        self._derived: dict[Name, list[Name]] = {}
         for name, metric in self._definitions.items():
             self._enter(name, metric)
-        self._segments_of_ratio = {
-            name: self._common_splits(name) for name, parts in self._parts.items() if len(parts) > 1
+        self._has_arms = {
+            (product, name)
+            for product, catalog in catalogs.items()
+            for name in catalog.metrics
+            if arm_path(catalog, name) is not None
+        }
+        self._segments_of_derived = {
+            name: self._common_splits(name) for name, parts in self._parts.items() if parts != (name,)
         }
 
     def definition(self, name: Name) -> Metric:
@@ -68,12 +74,12 @@ class Metrics:
         return Series(*name, self._versions[name], segment)
 
     def is_counted(self, series: Series) -> bool:
-        """Whether events are folded into this series now: not a ratio's, nor of an older version."""
+        """Whether events are folded into this series now: not a derived one's, nor of an older version."""
         name = (series.product, series.metric)
-        return self._versions.get(name) == series.version and len(self._parts.get(name, ())) == 1
+        return self._versions.get(name) == series.version and self._parts.get(name) == (name,)
 
     def parts_of(self, name: Name) -> tuple[Name, ...]:
-        """The metric itself, or a ratio's numerator and denominator."""
+        """The metric itself, or those that it is made of."""
         return self._parts[name]
 
     def series_of_parts(self, name: Name, segment: str) -> tuple[int, ...]:
@@ -85,16 +91,16 @@ class Metrics:
         return tuple(self._definitions[part].aggregate or "" for part in self._parts[name])
 
     def needed(self, name: Name) -> tuple[str, ...]:
-        """Windows over which the metric's buckets are summed up: its own, its ratios', and all time."""
+        """Windows over which the metric's buckets are summed up: its own, its derived metrics', and all time."""
         return self._needed[name]
 
-    def ratios_of(self, segments: Mapping[Name, set[str]]) -> dict[Name, set[str]]:
-        """The ratios that these segments of metrics change, with the segments of theirs."""
+    def derived_of(self, segments: Mapping[Name, set[str]]) -> dict[Name, set[str]]:
+        """The derived metrics that these segments of metrics change, with the segments of theirs."""
         changed: dict[Name, set[str]] = {}
         for name, touched in segments.items():
-            for ratio in self._ratios.get(name, ()):
-                splits = self._segments_of_ratio[ratio]
-                changed.setdefault(ratio, set()).update(
+            for derived in self._derived.get(name, ()):
+                splits = self._segments_of_derived[derived]
+                changed.setdefault(derived, set()).update(
                     segment for segment in touched if dimensions_of(segment) in splits
                 )
         return changed
@@ -112,33 +118,36 @@ class Metrics:
 
     def staleness(self, part: Name, last_time: int | None, now: int) -> tuple[bool, ...]:
         """Whether each of the metrics that this one is part of, itself first, is stale because of it."""
-        names = (part, *self._ratios.get(part, ()))
+        names = (part, *self._derived.get(part, ()))
         return tuple(self.is_stale(name, {part: last_time}, now) for name in names)
 
     def _enter(self, name: Name, metric: Metric) -> None:
         product = name[0]
-        if metric.ratio is None:
+        if metric.derivation is None:
             self._parts[name] = (name,)
         else:
-            parts = ((product, metric.ratio.numerator), (product, metric.ratio.denominator))
-            self._parts[name] = parts
-            for part in parts:
-                self._ratios.setdefault(part, []).append(name)
+            self._parts[name] = tuple((product, part) for part in metric.derived_from)
+            for part in dict.fromkeys(self._parts[name]):
+                self._derived.setdefault(part, []).append(name)
         for part in self._parts[name]:
             known = self._needed.get(part, (ALL_TIME,))
             self._needed[part] = tuple(dict.fromkeys((*known, *metric.windows)))
 
     def _common_splits(self, name: Name) -> set[tuple[str, ...]]:
-        """How a ratio is split: as both its parts are, and as it asks itself if it does."""
-        numerator, denominator = (_splits(self._definitions[part]) for part in self._parts[name])
-        shared = numerator & denominator
-        own = _splits(self._definitions[name])
-        return shared & own if len(own) > 1 else shared
+        """How a derived metric is split: as all its parts are, and as it asks itself if it does."""
+        shared = set.intersection(*(self._splits(part) for part in self._parts[name]))
+        metric = self._definitions[name]
+        if not metric.dimensions and not metric.cuts:
+            return shared
+        return shared & self._splits(name)
 
-
-def _splits(metric: Metric) -> set[tuple[str, ...]]:
-    singles = {(dimension,) for dimension in metric.dimensions}
-    return {(), *singles, *(tuple(sorted(cut)) for cut in metric.cuts)}
+    def _splits(self, name: Name) -> set[tuple[str, ...]]:
+        metric = self._definitions[name]
+        singles = {(dimension,) for dimension in metric.dimensions}
+        splits = {(), *singles, *(tuple(sorted(cut)) for cut in metric.cuts)}
+        if name in self._has_arms:
+            splits |= {(ARM,), *((ARM, dimension) for dimension in metric.dimensions)}
+        return splits
 
 
 def dimensions_of(segment: str) -> tuple[str, ...]:
@@ -154,21 +163,28 @@ def reading_of(metric: Metric, aggregates: tuple[str, ...], given: Input) -> Rea
     """The published value of one series and window."""
     if metric.privacy is not None and _is_small(aggregates, given.parts, metric.privacy.min_cell):
         return Reading(None, None, "suppressed")
-    n = given.parts[-1].count
-    value = _value(aggregates, given.parts) if all(total.seen for total in given.totals) else None
+    is_ratio = metric.derivation == "ratio"
+    n = given.parts[-1].count if is_ratio else sum(part.count for part in given.parts)
+    value = _value(metric, aggregates, given.parts) if all(total.seen for total in given.totals) else None
     if value is None:
         return Reading(None, n, "no_data")
     return Reading(value, n, "stale" if given.stale else "ok")
 
 
-def _value(aggregates: tuple[str, ...], parts: tuple[Partial, ...]) -> int | None:
+def _value(metric: Metric, aggregates: tuple[str, ...], parts: tuple[Partial, ...]) -> int | None:
     values = [part.value(aggregate) for part, aggregate in zip(parts, aggregates, strict=True)]
-    if len(values) == 1:
-        return values[0]
-    numerator, denominator = values  # rolled up apart: a ratio is never averaged
-    if numerator is None or not denominator:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
         return None
-    return numbers.divide(numerator, denominator)
+    match metric.derivation:
+        case "ratio":  # rolled up apart: a ratio is never averaged
+            numerator, denominator = known
+            return numbers.divide(numerator, denominator) if denominator else None
+        case "difference":
+            minuend, subtrahend = known
+            return minuend - subtrahend
+        case _:
+            return sum(known)
 
 
 def _is_small(aggregates: tuple[str, ...], parts: tuple[Partial, ...], min_cell: int) -> bool:

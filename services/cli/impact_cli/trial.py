@@ -244,7 +244,7 @@ def _numbers(
     segments: dict[Name, set[str]] = defaultdict(set)
     for series in rules.book.values():
         segments[series.product, series.metric].add(series.segment)
-    segments |= metrics.ratios_of(segments)
+    segments |= metrics.derived_of(segments)
     for product, catalog in catalogs.items():
         for name in catalog.metrics:
             for segment in sorted(segments[product, name] | {TOTAL}):
