@@ -1,0 +1,142 @@
+"""One product's numbers as of one moment: what the rules of the mission layer look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from impact_aggregator.mission.trends import NO_TREND, Known, Trend
+from impact_aggregator.rules import TOTAL
+from impact_aggregator.values import Reading
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
+from impact_schemas import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from impact_schemas.catalog import Catalog, Metric
+
+_encode = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
+_EPOCH = date(1970, 1, 1)
+_MAIN_AT_MOST = 90 * DAY
+
+ARM = "@arm"  # the dimension of the arms of an experiment, which no other exit shows
+
+
+class Spread(NamedTuple):
+    """Of the values behind a mean: sum (nanos), sum of squares, and how many are in the top box."""
+
+    total: int
+    squares: int | None  # in units of 10^-18
+    top: int | None
+
+
+class Cell(NamedTuple):
+    """The value of one series and window."""
+
+    reading: Reading
+    spread: Spread | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The value as a plain number; None if it is not known."""
+        return None if self.reading.value is None else self.reading.value / numbers.ONE
+
+
+NOTHING = Cell(Reading(None, None, "no_data"))
+
+Windows = dict[str, Cell]  # by window
+Cells = dict[str, dict[str, Windows]]  # by metric and segment
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The catalog of a product and its numbers; days are those of `now` (microseconds since 1970, UTC)."""
+
+    catalog: Catalog
+    cells: Mapping[str, Mapping[str, Mapping[str, Cell]]]
+    trends: Mapping[tuple[str, str, str], Trend]  # by metric, segment and window: closed days
+    now: int
+
+    @property
+    def product(self) -> str:
+        """The product's name."""
+        return self.catalog.product
+
+    @property
+    def today(self) -> date:
+        """The day of `now`."""
+        return datetime.fromtimestamp(self.now / 1_000_000, UTC).date()
+
+    def segments(self, metric: str) -> Mapping[str, Mapping[str, Cell]]:
+        """The cells of a metric by segment and window; those of arms are among them."""
+        return self.cells.get(metric, {})
+
+    def cell(self, metric: str, segment: str, window: str) -> Cell:
+        """What is known of one value; a series that is not there has no data."""
+        return self.segments(metric).get(segment, {}).get(window, NOTHING)
+
+    def trend(self, metric: str, segment: str, window: str) -> Trend:
+        """The closed days of one value."""
+        return self.trends.get((metric, segment, window), NO_TREND)
+
+    def known(self, metric: str, segment: str, window: str) -> Known | None:
+        """The value now, in the form of a trend's."""
+        cell = self.cell(metric, segment, window)
+        return None if cell.value is None else Known(cell.value, cell.reading.n or 0)
+
+
+def segment_of(values: Mapping[str, object]) -> str:
+    """The segment of these values of dimensions, as it is written everywhere."""
+    return _encode(dict(values)).decode() if values else TOTAL
+
+
+def split_of(segment: str) -> dict[str, object]:
+    """Its dimensions and their values."""
+    values: dict[str, object] = msgspec.json.decode(segment)
+    return values
+
+
+def main_window(metric: Metric) -> str:
+    """The window by which a metric is judged where none is named.
+
+    The longest of a day to 90 days; else all time, else the longest that there is.
+    """
+    fitting = [
+        name for name in metric.windows if name != ALL_TIME and DAY <= WINDOWS[name].length <= _MAIN_AT_MOST
+    ]
+    if fitting:
+        return max(fitting, key=lambda name: WINDOWS[name].length)
+    return longest_window(metric)
+
+
+def longest_window(metric: Metric) -> str:
+    """All time, where the metric has it."""
+    if ALL_TIME in metric.windows:
+        return ALL_TIME
+    return max(metric.windows, key=lambda name: WINDOWS[name].length)
+
+
+def end_of(day: date) -> int:
+    """The midnight (microseconds since 1970, UTC) that ends a day."""
+    return ((day - _EPOCH) // timedelta(days=1) + 1) * DAY
+
+
+def to_nanos(value: float | None) -> int | None:
+    """A plain number in nanos; None for what is unknown or beyond what is kept."""
+    if value is None or not -numbers.LIMIT < value < numbers.LIMIT:
+        return None
+    return round(value * numbers.ONE)
+
+
+def is_better(metric: Metric, change: float) -> bool:
+    """Whether a change is in the metric's direction."""
+    return change > 0 if metric.direction == "up" else change < 0
+
+
+def is_worse(metric: Metric, change: float) -> bool:
+    """Whether a change is against the metric's direction."""
+    return change < 0 if metric.direction == "up" else change > 0

@@ -1,0 +1,165 @@
+"""Who is left behind: gaps between groups, the share of each group that is reached, and whom nobody knows.
+
+A gap is the group's value minus the reference's. Its 95 % interval is Newcombe's where the metric is a
+proportion and Welch's where it is a mean; other values have no formula, and none is made up. A group's
+`standing` is `worse`, `better` or `alike`: alike as long as the interval holds 0, or without an interval as
+long as the gap is below 1 % of the reference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from impact_aggregator.mission import estimates
+from impact_aggregator.mission.board import is_better, longest_window, segment_of, split_of, to_nanos
+from impact_aggregator.rules import TOTAL
+from impact_schemas import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from impact_aggregator.mission.board import Board, Cell
+    from impact_aggregator.mission.estimates import Kind
+    from impact_aggregator.mission.statistics import Interval
+    from impact_schemas.catalog import Metric
+
+_STATES = ("suppressed", "no_data", "stale", "ok")  # of two values the first that one of them is in
+
+
+class GapRow(NamedTuple):
+    """A row of `equity_gap`; numbers in nanos."""
+
+    product: str
+    metric: str
+    time_window: str
+    dimension: str
+    segment: str
+    reference_segment: str
+    reference_value: int | None
+    value: int | None
+    gap: int | None
+    ratio: int | None
+    reference_n: int | None
+    n: int | None
+    ci_low: int | None
+    ci_high: int | None
+    status: str
+    standing: str | None
+
+
+def gaps(board: Board, name: str) -> Iterator[GapRow]:
+    """A row for each window and each value of the metric's equity dimension but the reference."""
+    metric = board.catalog.metrics[name]
+    if metric.equity is None:
+        return
+    kind = estimates.kind_of(board.catalog, metric)
+    dimension = metric.equity.dimension
+    reference = segment_of({dimension: metric.equity.reference})
+    for segment in groups(board, name, dimension):
+        if segment == reference:
+            continue
+        for window in metric.windows:
+            own, other = board.cell(name, segment, window), board.cell(name, reference, window)
+            key = (board.product, name, window, dimension, segment, reference)
+            yield _gap(key, metric, kind, own, other)
+
+
+def groups(board: Board, name: str, dimension: str) -> Iterator[str]:
+    """The segments of a metric by one dimension alone."""
+    prefix = f'{{"{dimension}":'
+    for segment in board.segments(name):
+        if segment.startswith(prefix) and len(split_of(segment)) == 1:
+            yield segment
+
+
+def weaker(one: Cell, other: Cell) -> str:
+    """The status of what is made of two values."""
+    return min((one.reading.status, other.reading.status), key=_STATES.index)
+
+
+def _gap(
+    key: tuple[str, str, str, str, str, str], metric: Metric, kind: Kind, own: Cell, other: Cell
+) -> GapRow:
+    value, reference_value = own.reading.value, other.reading.value
+    status = weaker(own, other)
+    gap = ratio = interval = standing = None
+    if value is not None and reference_value is not None:
+        gap = value - reference_value
+        ratio = numbers.divide(value, reference_value) if reference_value else None
+        interval = estimates.difference(kind, own, other)
+        standing = _standing(metric, gap, reference_value, interval)
+    return GapRow(
+        *key,
+        *(reference_value, value, gap, ratio, other.reading.n, own.reading.n),
+        *(to_nanos(interval.low) if interval else None, to_nanos(interval.high) if interval else None),
+        *(status, standing),
+    )
+
+
+def _standing(metric: Metric, gap: int, reference_value: int, interval: Interval | None) -> str:
+    if interval is not None:
+        is_apart = interval.excludes_zero
+    else:
+        is_apart = abs(gap) > estimates.MEANINGFUL_SHARE * abs(reference_value)
+    if not is_apart:
+        return "alike"
+    return "better" if is_better(metric, gap) else "worse"
+
+
+# --- the people there are -----------------------------------------------------------------------------
+
+
+class PopulationRow(NamedTuple):
+    """A row of `population_share`; value and share in nanos."""
+
+    product: str
+    metric: str
+    time_window: str
+    dimension: str
+    segment: str
+    value: int | None
+    population: int
+    share: int | None
+
+
+def population_shares(board: Board, name: str) -> Iterator[PopulationRow]:
+    """How many of the people of each group are reached; groups of whom none came are there too."""
+    metric = board.catalog.metrics[name]
+    if metric.equity is None or metric.equity.population is None:
+        return
+    dimension = metric.equity.dimension
+    for group, people in metric.equity.population.values.items():
+        segment = segment_of({dimension: group})
+        for window in metric.windows:
+            value = board.cell(name, segment, window).reading.value
+            share = None if value is None else numbers.divide_by_count(value, people)
+            yield PopulationRow(board.product, name, window, dimension, segment, value, people, share)
+
+
+# --- whom nobody knows --------------------------------------------------------------------------------
+
+
+class CoverageRow(NamedTuple):
+    """A row of `dimension_coverage`: events by whether their group is known; the share in nanos."""
+
+    product: str
+    metric: str
+    dimension: str
+    known: int | None
+    unknown: int | None
+    share_unknown: int | None
+
+
+def coverage(board: Board, name: str) -> Iterator[CoverageRow]:
+    """A row for each dimension, over all time where it can; nothing of what is suppressed."""
+    metric = board.catalog.metrics[name]
+    window = longest_window(metric)
+    total = board.cell(name, TOTAL, window).reading
+    for dimension in metric.dimensions:
+        by_window = board.segments(name).get(segment_of({dimension: None}))
+        unknown = 0 if by_window is None else by_window[window].reading.n
+        if total.n is None or unknown is None:
+            yield CoverageRow(board.product, name, dimension, None, None, None)
+        else:
+            share = numbers.divide_by_count(unknown * numbers.ONE, total.n) if total.n else None
+            yield CoverageRow(board.product, name, dimension, total.n - unknown, unknown, share)
