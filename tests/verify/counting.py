@@ -212,7 +212,7 @@ class Counting:
     async def _has_followed(self) -> bool:
         async with read_only(self.engine).connect() as connection:
             ticked = (await connection.scalars(select(window_position.c.as_of))).all()
-        if await self.rows("SELECT 1 FROM changed_series UNION ALL SELECT 1 FROM changed_sketch"):
+        if await self.rows("SELECT 1 FROM changed_series"):
             return False
         if await self.rows("SELECT 1 FROM changed_day"):
             self.now += 5 * SECOND  # periods follow every five seconds

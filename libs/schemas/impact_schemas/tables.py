@@ -391,10 +391,12 @@ window_position = Table(
 )
 
 changed_series = Table(
-    "changed_series",  # written by the fold, read and deleted by the tick
+    "changed_series",  # written by the fold, read and deleted by the tick: which buckets changed
     metadata,
     Column("id", _row_id, primary_key=True, autoincrement=True),
     Column("series_id", BigInteger, nullable=False),
+    Column("resolution", String),  # null: all of the series
+    Column("bucket_start", Instant),
 )
 
 changed_day = Table(
@@ -403,15 +405,6 @@ changed_day = Table(
     Column("id", _row_id, primary_key=True, autoincrement=True),
     Column("series_id", BigInteger, nullable=False),
     Column("day", Instant, nullable=False),
-)
-
-changed_sketch = Table(
-    "changed_sketch",  # the same, for buckets whose shards must be merged
-    metadata,
-    Column("id", _row_id, primary_key=True, autoincrement=True),
-    Column("series_id", BigInteger, nullable=False),
-    Column("resolution", String, nullable=False),
-    Column("bucket_start", Instant, nullable=False),
 )
 
 trend_day = Table(

@@ -23,13 +23,16 @@ _NOW = {
 }
 
 
-async def hold_lease(connection: AsyncConnection, holder: str) -> bool:
-    """Takes or renews the lease within the caller's transaction; False if another holds it."""
+async def hold_lease(connection: AsyncConnection, holder: str) -> int | None:
+    """Takes or renews the lease within the caller's transaction; None if another holds it.
+
+    Gives the lease's epoch: another one than before means that another has led in between.
+    """
     now, expiry = _NOW[connection.dialect.name]
     statement = text(
         "UPDATE leader SET epoch = epoch + CASE WHEN holder = :holder THEN 0 ELSE 1 END,"  # noqa: S608 (constants)
         f" holder = :holder, expires_at = {expiry}"
-        f" WHERE id = 1 AND (holder = :holder OR expires_at < {now})"
+        f" WHERE id = 1 AND (holder = :holder OR expires_at < {now}) RETURNING epoch"
     )
-    result = await connection.execute(statement, {"holder": holder})
-    return bool(result.rowcount)
+    epoch: int | None = await connection.scalar(statement, {"holder": holder})
+    return epoch

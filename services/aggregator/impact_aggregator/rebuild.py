@@ -32,7 +32,6 @@ from impact_schemas.tables import (
     catalog_state,
     changed_day,
     changed_series,
-    changed_sketch,
     claim,
     merged_estimate,
     metric_revision,
@@ -290,7 +289,7 @@ class Rebuild:
         sketches = select(*(bucket.c[name] for name in columns)).where(
             bucket.c.series_id.in_(ids), bucket.c.resolution != ALL_TIME, bucket.c.sketch.is_not(None)
         )
-        await connection.execute(insert(changed_sketch).from_select(columns, sketches.distinct()))
+        await connection.execute(insert(changed_series).from_select(columns, sketches.distinct()))
 
     async def _revise(self, connection: AsyncConnection, versions: Mapping[Name, int]) -> int:
         """Notes each day bucket whose value is another under the new version; gives how many."""

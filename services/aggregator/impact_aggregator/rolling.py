@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import bindparam, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from impact_aggregator.bucket_rows import partial_of
+from impact_aggregator.fold import BucketKey
 from impact_aggregator.leadership import hold_lease
-from impact_aggregator.partial import Partial
+from impact_aggregator.merged import Inputs, MergedBuckets
+from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.rules import TOTAL, Series
 from impact_aggregator.values import Input, Metrics, Name, Reading, reading_of
 from impact_aggregator.windows import (
@@ -38,7 +39,6 @@ from impact_schemas.tables import (
     catalog_state,
     changed_day,
     changed_series,
-    changed_sketch,
     merged_estimate,
     period_value,
     quarantine,
@@ -57,11 +57,9 @@ if TYPE_CHECKING:
 MAX_CHANGES = 50_000  # rows of a tick; what is beyond waits for the next
 PERIOD_PAUSE = 5_000_000  # microseconds: a year has 365 buckets a series, and nobody watches it by the second
 PAYLOADS_KEPT = 90 * DAY  # of quarantined events; that they were, and why they were refused, is kept
-_CHUNK = 1_000  # series in one query
 _SERIALIZATION_FAILURE = "40001"
 
 Segments = dict[Name, set[str]]
-Inputs = dict[tuple[int, str], Partial]  # (series id, name of a span) -> what its buckets hold together
 
 _EMPTY = Partial()
 
@@ -90,6 +88,8 @@ class Rolling:
         self._metrics = Metrics({}, {})
         self._generation = -1
         self._offered: tuple[Metrics, int] | None = None  # taken up between ticks, never within one
+        self._merged = MergedBuckets()
+        self._epoch: int | None = None
         self._forget()
 
     @property
@@ -135,22 +135,29 @@ class Rolling:
         self._states: dict[Name, tuple[tuple[bool, ...], tuple[bool, ...]]] = {}
         self._last_times: dict[Name, int | None] = {}
         self._points: dict[tuple[int, str], Point] = {}
+        self._merged.clear()
 
     async def _tick(self, connection: AsyncConnection) -> list[Point] | None:
         active = await connection.scalar(select(catalog_state.c.generation))
-        if active != self._generation or not await hold_lease(connection, self._holder):
+        if active != self._generation:
             return None
+        epoch = await hold_lease(connection, self._holder)
+        if epoch is None:
+            return None
+        if epoch != self._epoch:  # another has led since the last tick, and taken its changes away
+            self._forget()
+            self._epoch = epoch
         now = self._clock()
         await self._keep_day(connection, now)
         changes = await _rows(connection, changed_series)
         touched = {row.series_id for row in changes} | await self._sliding(connection, now)
         await self._learn(connection, touched)
+        await self._follow_buckets(connection, changes)
         points = await self._recompute(connection, touched, now)
         await _write_points(connection, points, now)
         await self._follow_periods(connection, now)
         await self._write_positions(connection, now)
         await _delete(connection, changed_series, changes)
-        await self._merge_sketches(connection)
         await self._expire(connection, now)
         await hold_lease(connection, self._holder)  # of a long tick the first lease is over by now
         self._last_tick = now
@@ -190,6 +197,35 @@ class Rolling:
             if one is not None and self._metrics.is_counted(one):
                 yield series_id, one
 
+    async def _follow_buckets(self, connection: AsyncConnection, changes: Sequence[Row[Any]]) -> None:
+        """Takes note of what the changes say; keeps estimates of buckets with several shards."""
+        self._merged.forget({row.series_id for row in changes if row.resolution is None})
+        changed = {
+            BucketKey(row.series_id, row.resolution, row.bucket_start)
+            for row in changes
+            if row.resolution is not None
+        }
+        sketched = {key for key in changed if key.resolution != ALL_TIME and self._has_sketch(key.series_id)}
+        all_time = {BucketKey(key.series_id, ALL_TIME, 0) for key in changed}
+        found = await self._merged.refresh(connection, changed | all_time, sketched)
+        several = {key: found[key][1] for key in sketched if key in found and found[key][0] > 1}
+        rows = [(*key, self._estimate(key.series_id, state)) for key, state in several.items()]
+        await bulk.upsert(connection, tuple(merged_estimate.c), rows)
+        # where there is one shard its own estimate holds
+        alone = sorted(sketched - set(several))
+        await bulk.delete_by_key(connection, tuple(merged_estimate.primary_key), alone)
+
+    def _has_sketch(self, series_id: int) -> bool:
+        one = self._series.get(series_id)
+        if one is None or not self._metrics.is_counted(one):
+            return False
+        metric = self._metrics.definition((one.product, one.metric))
+        return metric.aggregate == "unique" or metric.aggregate in QUANTILES or metric.per is not None
+
+    def _estimate(self, series_id: int, state: Partial) -> int:
+        one = self._series[series_id]
+        return state.value(self._metrics.definition((one.product, one.metric)).aggregate or "") or 0
+
     # --- rolling windows ------------------------------------------------------------------------------
 
     async def _recompute(self, connection: AsyncConnection, touched: set[int], now: int) -> list[Point]:
@@ -212,11 +248,11 @@ class Rolling:
 
     async def _windows(self, connection: AsyncConnection, segments: Segments, now: int) -> Inputs:
         """What the buckets of each series hold together, for every window that its metric needs."""
-        wanted: dict[tuple[Span, ...], list[int]] = defaultdict(list)
+        wanted: dict[int, tuple[Span, ...]] = {}
         for name, texts in segments.items():
             spans = tuple(window_span(window, now) for window in self._metrics.needed(name))
-            wanted[spans] += [self._metrics.series(name, segment).series_id for segment in texts]
-        return await _inputs(connection, wanted)
+            wanted |= {self._metrics.series(name, segment).series_id: spans for segment in texts}
+        return await self._merged.over(connection, wanted, remember=True)
 
     def _points_of(self, segments: Segments, inputs: Inputs, now: int) -> Iterator[Point]:
         for name, wanted in segments.items():
@@ -294,14 +330,16 @@ class Rolling:
             for day in days[series_id]:
                 for period in periods_of(day):
                     changed[period][one.product, one.metric].add(one.segment)
-        wanted: dict[tuple[Span, ...], list[int]] = defaultdict(list)
+        wanted: dict[int, set[Span]] = defaultdict(set)
         for period, segments in changed.items():
             derived = self._metrics.derived_of(segments)
             for name, texts in [*segments.items(), *derived.items()]:
                 for segment in texts | {TOTAL}:
-                    wanted[(period.span,)] += self._metrics.series_of_parts(name, segment)
+                    for part in self._metrics.series_of_parts(name, segment):
+                        wanted[part].add(period.span)
             segments |= derived
-        inputs = await _inputs(connection, {spans: list(set(ids)) for spans, ids in wanted.items()})
+        # a year of days is not remembered: it would drive out what every tick needs
+        inputs = await self._merged.over(connection, wanted, remember=False)
         rows: list[tuple[object, ...]] = []
         gone: list[tuple[object, ...]] = []
         for period, segments in changed.items():
@@ -349,26 +387,6 @@ class Rolling:
         )  # a clock that was set back must not stop the tick
         await connection.execute(insert(rolling_day).from_select(columns, shown))
 
-    async def _merge_sketches(self, connection: AsyncConnection) -> None:
-        """Estimates of one bucket over all shards; where there is one shard its own estimate holds."""
-        rows = await _rows(connection, changed_sketch)
-        places = {(row.series_id, row.resolution, row.bucket_start) for row in rows}
-        await self._learn(connection, {place[0] for place in places})
-        columns = (bucket.c.series_id, bucket.c.resolution, bucket.c.bucket_start)
-        shards: dict[tuple[int, str, int], list[Partial]] = defaultdict(list)
-        for row in await bulk.select_by_key(connection, tuple(bucket.c), columns, sorted(places)):
-            key, _, partial = partial_of(row)
-            shards[key].append(partial)
-        estimates = []
-        for place, partials in shards.items():
-            one = self._series.get(place[0])
-            if len(partials) == 1 or one is None or not self._metrics.is_counted(one):
-                continue
-            aggregate = self._metrics.definition((one.product, one.metric)).aggregate
-            estimates.append((*place, _merged(partials).value(aggregate or "") or 0))
-        await bulk.upsert(connection, tuple(merged_estimate.c), estimates)
-        await _delete(connection, changed_sketch, rows)
-
     async def _expire(self, connection: AsyncConnection, now: int) -> None:
         """Deletes fine buckets and payloads of quarantined events beyond their age, once an hour."""
         if self._last_tick is not None and floor(self._last_tick, HOUR) == floor(now, HOUR):
@@ -399,43 +417,6 @@ async def _rows(connection: AsyncConnection, changes: Table) -> Sequence[Row[Any
 async def _delete(connection: AsyncConnection, changes: Table, rows: Sequence[Row[Any]]) -> None:
     # exactly those that were read: one with a smaller id may become visible later
     await bulk.delete_by_key(connection, (changes.c.id,), [(row.id,) for row in rows])
-
-
-def _merged(partials: Iterable[Partial]) -> Partial:
-    total = Partial()
-    for partial in partials:
-        total.merge(partial)
-    return total
-
-
-async def _inputs(connection: AsyncConnection, wanted: dict[tuple[Span, ...], list[int]]) -> Inputs:
-    """For each series the merged buckets of each of its spans; what holds nothing is left out."""
-    inputs: Inputs = {}
-    for spans, ids in wanted.items():
-        for resolution in {span.resolution for span in spans}:
-            of_resolution = [span for span in spans if span.resolution == resolution]
-            for start in range(0, len(ids), _CHUNK):
-                await _add_inputs(connection, inputs, ids[start : start + _CHUNK], of_resolution)
-    return inputs
-
-
-async def _add_inputs(connection: AsyncConnection, inputs: Inputs, ids: list[int], spans: list[Span]) -> None:
-    rows = await bulk.select_range(
-        connection,
-        tuple(bucket.c),
-        (bucket.c.series_id, ids),
-        (bucket.c.resolution, spans[0].resolution),
-        (bucket.c.bucket_start, min(span.first for span in spans), max(span.last for span in spans)),
-    )
-    for row in rows:
-        key, _, partial = partial_of(row)
-        for span in spans:
-            if span.first <= key.start <= span.last:
-                place = (key.series_id, span.name)
-                found = inputs.get(place)
-                if found is None:
-                    found = inputs[place] = Partial()
-                found.merge(partial)
 
 
 async def _write_points(connection: AsyncConnection, points: list[Point], now: int) -> None:

@@ -30,7 +30,6 @@ from impact_schemas.tables import (
     catalog_state,
     changed_day,
     changed_series,
-    changed_sketch,
     claim,
     event_identity,
     ledger_count,
@@ -345,14 +344,12 @@ class Store:
 
 
 async def _note_changes(connection: AsyncConnection, states: States) -> None:
-    """For the tick: which series changed, on which day; and which sketches are to be merged over shards."""
-    days = sorted({(key.series_id, key.start) for key, _ in states if key.resolution == "1d"})
-    ids = sorted({series_id for series_id, _ in days})
-    await bulk.insert(connection, (changed_series.c.series_id,), [(one,) for one in ids])
+    """For the tick: which buckets changed (all time does whenever another one does), and on which days."""
+    keys = sorted({key for key, _ in states if key.resolution != ALL_TIME})
+    days = [(key.series_id, key.start) for key in keys if key.resolution == "1d"]
+    changed = changed_series.c
+    await bulk.insert(connection, (changed.series_id, changed.resolution, changed.bucket_start), keys)
     await bulk.insert(connection, (changed_day.c.series_id, changed_day.c.day), days)
-    sketches = {key for (key, _), state in states.items() if state.sketch and key.resolution != ALL_TIME}
-    table = changed_sketch.c
-    await bulk.insert(connection, (table.series_id, table.resolution, table.bucket_start), sorted(sketches))
 
 
 def _amendment_row(one: Amendment) -> tuple[object, ...]:

@@ -16,6 +16,8 @@ MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+LAST_MOMENT = 253_402_300_799_999_999  # the end of the year 9999, the last that all parts can name
+
 ALL_TIME = "all"
 RESOLUTIONS: dict[str, int] = {"1m": MINUTE, "1h": HOUR, "1d": DAY}
 KEPT: dict[str, int] = {"1m": 7 * DAY, "1h": 400 * DAY}  # age of events' time; days are kept for ever

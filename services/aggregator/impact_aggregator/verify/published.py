@@ -67,9 +67,7 @@ class Snapshot:
     async def pending(self) -> Pending:
         """(product, metric) of which the next tick will change a value."""
         return Pending(
-            await self._names(
-                "SELECT series_id FROM changed_series UNION SELECT series_id FROM changed_sketch"
-            ),
+            await self._names("SELECT series_id FROM changed_series"),
             await self._names("SELECT series_id FROM changed_day"),
         )
 

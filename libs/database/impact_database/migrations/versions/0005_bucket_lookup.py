@@ -1,14 +1,23 @@
-"""How buckets are looked up."""
+"""How buckets are looked up, and which of them changed."""
 
 import sqlalchemy as sa
 from alembic import op
+
+from impact_schemas.tables import Instant
 
 revision = "0005"
 down_revision = "0004"
 
 
 def upgrade() -> None:
-    """An index by time for each resolution in place of one for all."""
+    """An index by time for each resolution in place of one for all; changes name their buckets."""
+    op.add_column("changed_series", sa.Column("resolution", sa.String()))
+    op.add_column("changed_series", sa.Column("bucket_start", Instant()))
+    op.execute(
+        "INSERT INTO changed_series (series_id, resolution, bucket_start)"
+        " SELECT series_id, resolution, bucket_start FROM changed_sketch"
+    )
+    op.drop_table("changed_sketch")
     op.drop_index("bucket_by_time", "bucket")
     for resolution in ("1m", "1h", "1d"):
         condition = sa.text(f"resolution = '{resolution}'")

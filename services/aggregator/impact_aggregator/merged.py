@@ -1,0 +1,196 @@
+"""Buckets merged over their shards, as the leader remembers them: bounded, and read again where they changed.
+
+What is remembered of a series and a resolution is every bucket from a first one on, later ones included. So a
+tick reads the buckets that changed, not the windows that they lie in.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from impact_aggregator.bucket_rows import partial_of
+from impact_aggregator.partial import Partial
+from impact_aggregator.windows import LAST_MOMENT
+from impact_database import bulk
+from impact_schemas.tables import bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from impact_aggregator.fold import BucketKey
+    from impact_aggregator.windows import Span
+
+REMEMBERED_BYTES = 128 * 1024 * 1024
+_CHUNK = 1_000  # series in one query
+
+Inputs = dict[tuple[int, str], Partial]  # (series id, name of a span) -> what its buckets hold together
+
+
+class _Run:
+    """The merged buckets of one series and resolution from `first` on."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.buckets: dict[int, Partial] = {}
+
+    def weight(self) -> int:
+        return 200 + sum(state.weight() for state in self.buckets.values())
+
+    def begin_at(self, first: int) -> None:
+        """Forgets what lies before."""
+        if first > self.first:
+            self.buckets = {start: state for start, state in self.buckets.items() if start >= first}
+            self.first = first
+
+
+class MergedBuckets:
+    """Valid as long as every change of the table is told by `refresh`, in the transaction that shows it."""
+
+    def __init__(self, limit_bytes: int = REMEMBERED_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._runs: dict[tuple[int, str], tuple[_Run, int]] = {}  # with its weight; the longest unused first
+        self._bytes = 0
+
+    def forget(self, series_ids: Collection[int]) -> None:
+        """Forgets these series: anything of them may have changed."""
+        for place in [place for place in self._runs if place[0] in series_ids]:
+            self._pop(place)
+
+    async def refresh(
+        self, connection: AsyncConnection, changed: Iterable[BucketKey], asked: Collection[BucketKey]
+    ) -> dict[BucketKey, tuple[int, Partial]]:
+        """Reads the changed buckets again, those that are remembered or asked for.
+
+        Gives each that is there: how many shards it has, and what they hold together.
+        """
+        wanted = {key for key in changed if (key.series_id, key.resolution) in self._runs} | set(asked)
+        found = await _read(connection, wanted)
+        by_run: dict[tuple[int, str], list[BucketKey]] = defaultdict(list)
+        for key in wanted:
+            by_run[key.series_id, key.resolution].append(key)
+        for place, keys in by_run.items():
+            run = self._pop(place)
+            if run is not None:
+                _renew(run, keys, found)
+                self._keep(place, run)
+        return found
+
+    async def over(
+        self, connection: AsyncConnection, wanted: Mapping[int, Collection[Span]], *, remember: bool
+    ) -> Inputs:
+        """For each series the merged buckets of each of its spans; what holds nothing is left out."""
+        groups: dict[tuple[str, frozenset[Span]], list[int]] = defaultdict(list)
+        for series_id, spans in wanted.items():
+            for resolution in {span.resolution for span in spans}:
+                of_resolution = frozenset(span for span in spans if span.resolution == resolution)
+                groups[resolution, of_resolution].append(series_id)
+        inputs: Inputs = {}
+        for (resolution, spans), ids in groups.items():
+            for start in range(0, len(ids), _CHUNK):
+                chunk = ids[start : start + _CHUNK]
+                for series_id, run in await self._runs_of(
+                    connection, chunk, resolution, spans, remember=remember
+                ):
+                    _add_inputs(inputs, series_id, run, spans)
+        return inputs
+
+    async def _runs_of(
+        self,
+        connection: AsyncConnection,
+        ids: Sequence[int],
+        resolution: str,
+        spans: Collection[Span],
+        *,
+        remember: bool,
+    ) -> list[tuple[int, _Run]]:
+        first = min(span.first for span in spans)
+        last = LAST_MOMENT if remember else max(span.last for span in spans)
+        runs: dict[int, _Run] = {}
+        for series_id in ids:
+            known = self._runs.get((series_id, resolution))
+            if known is not None and known[0].first <= first:
+                runs[series_id] = known[0]
+        missing = {series_id: _Run(first) for series_id in ids if series_id not in runs}
+        await _fill(connection, missing, resolution, (first, last))
+        if remember:
+            for series_id, run in (runs | missing).items():
+                self._pop((series_id, resolution))
+                run.begin_at(first)
+                self._keep((series_id, resolution), run)
+        return list((runs | missing).items())
+
+    def _pop(self, place: tuple[int, str]) -> _Run | None:
+        run, weight = self._runs.pop(place, (None, 0))
+        self._bytes -= weight
+        return run
+
+    def _keep(self, place: tuple[int, str], run: _Run) -> None:
+        weight = run.weight()
+        self._runs[place] = (run, weight)
+        self._bytes += weight
+        while self._bytes > self._limit_bytes:
+            self._pop(next(iter(self._runs)))
+
+
+def _renew(run: _Run, keys: Iterable[BucketKey], found: Mapping[BucketKey, tuple[int, Partial]]) -> None:
+    for key in keys:
+        if key in found:
+            if key.start >= run.first:
+                run.buckets[key.start] = found[key][1]
+        else:
+            run.buckets.pop(key.start, None)
+
+
+def _add_inputs(inputs: Inputs, series_id: int, run: _Run, spans: Iterable[Span]) -> None:
+    for span in spans:
+        states = [state for start, state in run.buckets.items() if span.first <= start <= span.last]
+        if states:
+            inputs[series_id, span.name] = states[0] if len(states) == 1 else merged(states)
+
+
+async def _read(
+    connection: AsyncConnection, wanted: Collection[BucketKey]
+) -> dict[BucketKey, tuple[int, Partial]]:
+    shards: dict[BucketKey, list[Partial]] = defaultdict(list)
+    columns = (bucket.c.series_id, bucket.c.resolution, bucket.c.bucket_start)
+    for row in await bulk.select_by_key(connection, tuple(bucket.c), columns, sorted(wanted)):
+        key, _, state = partial_of(row)
+        shards[key].append(state)
+    return {key: (len(states), merged(states)) for key, states in shards.items()}
+
+
+async def _fill(
+    connection: AsyncConnection, runs: Mapping[int, _Run], resolution: str, between: tuple[int, int]
+) -> None:
+    if not runs:
+        return
+    rows = await bulk.select_range(
+        connection,
+        tuple(bucket.c),
+        (bucket.c.series_id, list(runs)),
+        (bucket.c.resolution, resolution),
+        (bucket.c.bucket_start, *between),
+    )
+    for row in rows:
+        key, _, state = partial_of(row)
+        buckets = runs[key.series_id].buckets
+        there = buckets.get(key.start)
+        if there is None:
+            buckets[key.start] = state
+        else:
+            there.merge(state)
+
+
+def merged(states: Iterable[Partial]) -> Partial:
+    """All of them together, in a new one."""
+    total = Partial()
+    for state in states:
+        total.merge(state)
+    return total
