@@ -201,8 +201,9 @@ metric_version = Table(
     Column("owner", Text),
     Column("sdg", Text),  # JSON array
     Column("iris", Text),  # JSON array
-    Column("min_cell", Integer),
+    Column("min_cell", Integer),  # of protected metrics, with the grid on which they are published
     Column("definition", Text, nullable=False),  # JSON
+    Column("block", String),  # day, week or month
 )
 
 # What the catalogs in force say beside metrics: rows are made anew whenever a catalog becomes active.
@@ -304,6 +305,7 @@ bucket = Table(
     Column("top_count", BigInteger),  # scores in the top box; null: the metric has none
     Column("estimate", Exact),  # what the sketch says for this shard alone
     Column("updated_at", Instant, nullable=False),
+    Column("subjects", LargeBinary),  # a sketch of whom a day of a protected metric is about
     Column("sketch", LargeBinary),  # last: on SQLite what stands behind a large value is slow to reach
     # Which series have a bucket at a time. Partial: they cannot serve a look-up by key, for which PostgreSQL
     # would take an index of (resolution, bucket_start) whenever its statistics are older than the rows.
@@ -338,6 +340,10 @@ rolling_value = Table(
     Column("n", BigInteger),
     Column("status", String, nullable=False),
     Column("changed_at", Instant, nullable=False),
+    # of a protected metric: the closed blocks that the window is made of
+    Column("hidden_blocks", Integer),
+    Column("window_start", Instant),
+    Column("window_end", Instant),
     sqlite_with_rowid=False,
 )
 
@@ -364,6 +370,7 @@ period_value = Table(
     Column("n", BigInteger),
     Column("status", String, nullable=False),
     Column("changed_at", Instant, nullable=False),
+    Column("hidden_blocks", Integer),
     sqlite_with_rowid=False,
 )
 
@@ -602,6 +609,42 @@ annotation = Table(
     Column("metrics", Text, nullable=False),  # JSON array
     Column("bet", String),
     Column("event_id", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# --- protected metrics: what is published of closed blocks, frozen -------------------------------------
+
+block_cell = Table(
+    "block_cell",  # a series in a block, as it was decided once; of the total every block has one
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_start", Instant, primary_key=True),
+    Column("is_hidden", Boolean, nullable=False),
+    Column("is_restated", Boolean, nullable=False),  # holds what came late for blocks before it
+    Column("decided_at", Instant, nullable=False),
+    Column("seen", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("sum", Exact),
+    Column("sum_squares", ExactSquare),
+    Column("top_count", BigInteger),
+    Column("value", Exact),  # of the block alone
+    Column("sketch", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+block_account = Table(
+    "block_account",  # what a block held when it was last looked at: what is more goes into a later block
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_start", Instant, primary_key=True),
+    Column("changed_at", Instant),  # when its buckets had last changed
+    Column("seen", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("sum", Exact),
+    Column("sum_squares", ExactSquare),
+    Column("top_count", BigInteger),
+    Column("subjects", LargeBinary),
+    Column("sketch", LargeBinary),
     sqlite_with_rowid=False,
 )
 

@@ -18,12 +18,13 @@ def partial_of(row: tuple[Any, ...]) -> tuple[BucketKey, int, Partial]:
     series_id, resolution, start, shard, state.seen, state.last_time, state.count = row[:7]
     state.sum, state.min, state.max, latest_time, latest_tiebreak, latest_value = row[7:13]
     state.sum_squares, state.top_count = row[13:15]
-    sketch = row[-1]
+    state.updated_at, subjects, sketch = row[-3:]
     if latest_time is not None:
         state.latest = (latest_time, bytes(latest_tiebreak), latest_value)
-    state.updated_at = row[-2]
+    if subjects is not None:
+        state.subjects = Distinct.from_bytes(bytes(subjects))
     if sketch is not None:
-        state.sketch = _sketch_of(bytes(sketch))
+        state.sketch = sketch_of(bytes(sketch))
     return BucketKey(series_id, resolution, start), shard, state
 
 
@@ -31,11 +32,13 @@ _SKETCHES: dict[bytes, type[Sketch]] = {b"D": Distinct, b"P": Places, b"Q": Quan
 _TAGS = {kind: tag for tag, kind in _SKETCHES.items()}
 
 
-def _sketch_of(data: bytes) -> Sketch:
+def sketch_of(data: bytes) -> Sketch:
+    """What `sketch_bytes` gave."""
     return _SKETCHES[data[:1]].from_bytes(data[1:])
 
 
-def _sketch_bytes(sketch: Sketch | None) -> bytes | None:
+def sketch_bytes(sketch: Sketch | None) -> bytes | None:
+    """A sketch of any kind, with a mark of its kind; None where there is none."""
     return None if sketch is None else _TAGS[type(sketch)] + sketch.to_bytes()
 
 
@@ -60,5 +63,7 @@ def bucket_row(
         state.top_count,
         estimate,
         now,
-        _sketch_bytes(state.sketch),
+        # whom it is about is asked of days alone: blocks are made of them
+        state.subjects.to_bytes() if state.subjects and key.resolution == "1d" else None,
+        sketch_bytes(state.sketch),
     )

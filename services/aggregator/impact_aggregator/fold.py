@@ -257,6 +257,8 @@ class _Fold:
             partial.add_distinct([_hash64(value) for value, _ in pairs])
         else:
             self._add_numbers(partial, rule, pairs)
+        if rule.counts_subjects:
+            partial.add_subjects([_hash64(event.subject) for _, event in pairs if event.subject is not None])
         return partial
 
     def _add_numbers(self, partial: Partial, rule: Rule, pairs: list[tuple[int | Decimal, Event]]) -> None:

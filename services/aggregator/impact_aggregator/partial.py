@@ -21,7 +21,7 @@ class Partial:
     """Counts, exact sums in nanos, extremes, the latest value, and a sketch where the aggregate needs one."""
 
     __slots__ = (
-        *("count", "last_time", "latest", "max", "min", "seen", "sketch", "sum", "sum_squares"),
+        *("count", "last_time", "latest", "max", "min", "seen", "sketch", "subjects", "sum", "sum_squares"),
         *("top_count", "updated_at"),
     )
 
@@ -36,6 +36,7 @@ class Partial:
         self.max: int | None = None
         self.latest: Latest | None = None
         self.sketch: Sketch | None = None
+        self.subjects: Distinct | None = None  # whom it is about, of protected metrics where events say so
         self.updated_at: int | None = None  # when the database last took it, where it did
 
     def see(self, events: int, last_time: int) -> None:
@@ -62,6 +63,11 @@ class Partial:
         self.count = len(hashes)
         self.sketch = Distinct(hashes)
 
+    def add_subjects(self, hashes: Sequence[int]) -> None:
+        """Notes whom its events are about."""
+        if hashes:
+            self.subjects = Distinct(hashes)
+
     def add_quantiles(self, nanos: Sequence[int]) -> None:
         """Adds the distribution of values that `add_numbers` has added."""
         self.sketch = Quantiles(nanos)
@@ -80,6 +86,10 @@ class Partial:
             self.top_count = other.top_count + (self.top_count or 0)
         if other.latest is not None and (self.latest is None or other.latest > self.latest):
             self.latest = other.latest
+        if other.subjects is not None:
+            if self.subjects is None:
+                self.subjects = Distinct()
+            self.subjects.merge(other.subjects)
         if other.sketch is not None:
             if self.sketch is None:
                 self.sketch = type(other.sketch)()
@@ -119,7 +129,7 @@ class Partial:
 
     def weight(self) -> int:
         """About how many bytes it takes in memory."""
-        return 400 + (0 if self.sketch is None else self.sketch.weight())
+        return 400 + sum(0 if one is None else one.weight() for one in (self.sketch, self.subjects))
 
     def estimate(self, aggregate: str) -> int | None:
         """The sketch's value in nanos, for the views; None for aggregates that SQL works out itself."""

@@ -15,6 +15,7 @@ import msgspec
 
 from impact_aggregator.windows import RESOLUTIONS, finest_resolution
 from impact_schemas.catalog import Compare, Dimension, OneOf
+from impact_schemas.catalog.protection import families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -192,6 +193,7 @@ class Rule:
         self.aggregate = definition.aggregate or ""
         self.finest = finest_resolution(windows)
         self.keeps_squares = self.aggregate == "mean"  # and of what is compared between arms
+        self.counts_subjects = False  # of what is protected, or part of it
         self._book = book
         self._read = _reader(definition.of) if definition.of and definition.of != "subject" else None
         self._read_place = _reader(definition.per) if definition.per else None
@@ -272,12 +274,14 @@ class Rules:
         self._by_type: dict[tuple[str, str], TypeRules] = {}
         self._rules: dict[tuple[str, str], Rule] = {}
         for product, catalog in catalogs.items():
+            watched = {name for family in families(catalog) for name in family.counted}
             for event_type, definition in catalog.events.items():
                 self._by_type[product, event_type] = TypeRules(definition.data)
             for name, metric in catalog.metrics.items():
                 if metric.derivation is None:
                     windows = _windows_of(catalog, name)
                     rule = Rule(product, name, versions[product, name], metric, windows, self.book)
+                    rule.counts_subjects = name in watched
                     self._compile(rule, metric, arm_path(catalog, name))
 
     def of(self, product: str, event_type: str) -> TypeRules | None:
