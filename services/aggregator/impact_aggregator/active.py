@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import insert, select, update
 
+from impact_aggregator.mirror import mirror
 from impact_aggregator.rules import TOTAL, Series
 from impact_database import bulk
 from impact_schemas.tables import catalog_state, changed_series, metric_version, product, series
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from impact_schemas.catalog import Catalog, Metric
+    from impact_schemas.catalog import Catalog
 
 # what decides a metric's numbers: a change in one of these makes a new version
 _COUNTING = {"event", "where", "aggregate", "of", "per", "ratio", "unit", "quantity", "dimensions", "cuts"}
+# the same, of fields that count only where they are set: a metric without them keeps its version
+_COUNTING_IF_SET = {"sum_of", "difference", "unit_path", "factor", "scale", "consent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,24 @@ def catalogs_hash(catalogs: Mapping[str, Catalog]) -> str:
     return hashlib.sha256("\n".join(dumps).encode()).hexdigest()
 
 
-def counting_hash(metric: Metric) -> str:
+def counting_hash(catalog: Catalog, name: str) -> str:
     """Of what decides a metric's numbers: where it differs, the numbers are others."""
-    return hashlib.sha256(metric.model_dump_json(include=_COUNTING).encode()).hexdigest()
+    metric = catalog.metrics[name]
+    include = _COUNTING | {field for field in _COUNTING_IF_SET if getattr(metric, field)}
+    text = metric.model_dump_json(include=include)
+    if metric.factor is not None:
+        text += catalog.factors[metric.factor.set].model_dump_json(exclude={"source", "file"})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def definition(catalog: Catalog, name: str) -> str:
+    """The catalog's entry as JSON, with the factor set that it uses as `factor_set`."""
+    metric = catalog.metrics[name]
+    text = metric.model_dump_json(exclude_none=True)
+    if metric.factor is None:
+        return text
+    factors = catalog.factors[metric.factor.set].model_dump_json(exclude_none=True)
+    return f'{text[:-1]},"factor_set":{factors}}}'
 
 
 async def activate(engine: AsyncEngine, catalogs: Mapping[str, Catalog], now: int) -> ActiveCatalog:
@@ -87,14 +105,13 @@ async def _write(connection: AsyncConnection, catalogs: Mapping[str, Catalog]) -
     columns = tuple(product.c)
     await bulk.upsert(connection, columns, [_product_row(catalog) for catalog in catalogs.values()])
     entries = [
-        _version_row(name, metric_name, metric, before)
-        for name, catalog in catalogs.items()
-        for metric_name, metric in catalog.metrics.items()
+        _version_row(catalog, metric, before) for catalog in catalogs.values() for metric in catalog.metrics
     ]
     names = tuple(column.name for column in metric_version.c)
     await bulk.upsert(
         connection, tuple(metric_version.c), [tuple(entry[name] for name in names) for entry in entries]
     )
+    await mirror(connection, catalogs)
     totals = [Series(str(e["product"]), str(e["metric"]), int(str(e["version"])), TOTAL) for e in entries]
     rows = [(total.series_id, *total) for total in totals]
     await bulk.insert_missing(connection, tuple(series.c), rows)
@@ -120,12 +137,13 @@ def _product_row(catalog: Catalog) -> tuple[object, ...]:
 
 
 def _version_row(
-    product_name: str, name: str, metric: Metric, before: Mapping[tuple[str, str], tuple[int, str]]
+    catalog: Catalog, name: str, before: Mapping[tuple[str, str], tuple[int, str]]
 ) -> dict[str, object]:
-    counted_by = counting_hash(metric)
-    version, last_hash = before.get((product_name, name), (0, ""))
+    metric = catalog.metrics[name]
+    counted_by = counting_hash(catalog, name)
+    version, last_hash = before.get((catalog.product, name), (0, ""))
     return {
-        "product": product_name,
+        "product": catalog.product,
         "metric": name,
         "version": version if counted_by == last_hash else version + 1,
         "counting_hash": counted_by,
@@ -144,7 +162,7 @@ def _version_row(
         "sdg": _json(metric.codes.sdg),
         "iris": _json(metric.codes.iris),
         "min_cell": metric.privacy.min_cell if metric.privacy else None,
-        "definition": metric.model_dump_json(exclude_none=True),
+        "definition": definition(catalog, name),
     }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from impact_schemas.catalog import Catalog, Metric
+    from impact_schemas.catalog import Catalog
 
 Kind = Literal["added", "removed", "numbers", "words"]
 STYLES: dict[str, str] = {"numbers": "red", "removed": "red", "added": "green"}
@@ -43,13 +43,13 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One metric that differs. `numbers`: what decides its numbers does, or that of a part of the ratio."""
+    """One metric that differs. `numbers`: what decides its numbers does, or those it is made of."""
 
     product: str
     metric: str
     kind: Kind
     fields: list[Field]
-    because_of: list[str]  # the parts of a ratio whose numbers change
+    because_of: list[str]  # the metrics that it is made of whose numbers change
 
     @property
     def touches_numbers(self) -> bool:
@@ -93,7 +93,9 @@ def changes(active: Mapping[Name, Active], catalogs: Mapping[str, Catalog]) -> l
         for name, metric in catalog.metrics.items()
     }
     recounted = {
-        name for name in files.keys() & active.keys() if _counts_otherwise(active[name], files[name])
+        name
+        for name in files.keys() & active.keys()
+        if _counts_otherwise(active[name], catalogs[name[0]], name[1])
     }
     found = []
     for name in sorted(files.keys() | active.keys()):
@@ -102,30 +104,32 @@ def changes(active: Mapping[Name, Active], catalogs: Mapping[str, Catalog]) -> l
         elif name not in active:
             found.append(Change(*name, "added", [], []))
         else:
-            found.extend(_changed(name, active[name], files[name], recounted))
+            found.extend(_changed(name, active[name], catalogs[name[0]], recounted))
     return found
 
 
-def _counts_otherwise(active: Active, metric: Metric) -> bool:
+def _counts_otherwise(active: Active, catalog: Catalog, metric: str) -> bool:
     from impact_aggregator.active import counting_hash
 
-    return counting_hash(metric) != active.counting_hash
+    return counting_hash(catalog, metric) != active.counting_hash
 
 
-def _changed(name: Name, active: Active, metric: Metric, recounted: set[Name]) -> Iterator[Change]:
-    parts = () if metric.ratio is None else (metric.ratio.numerator, metric.ratio.denominator)
+def _changed(name: Name, active: Active, catalog: Catalog, recounted: set[Name]) -> Iterator[Change]:
+    parts = catalog.metrics[name[1]].derived_from
     because_of = [part for part in parts if (name[0], part) in recounted]
-    fields = _differences(active.definition, _definition(metric))
+    fields = _differences(active.definition, _definition(catalog, name[1]))
     if name in recounted or because_of:
         yield Change(*name, "numbers", fields, because_of)
     elif fields:
         yield Change(*name, "words", fields, [])
 
 
-def _definition(metric: Metric) -> dict[str, Any]:
+def _definition(catalog: Catalog, metric: str) -> dict[str, Any]:
     """In the form in which the database keeps it."""
-    definition: dict[str, Any] = msgspec.json.decode(metric.model_dump_json(exclude_none=True))
-    return definition
+    from impact_aggregator.active import definition
+
+    found: dict[str, Any] = msgspec.json.decode(definition(catalog, metric))
+    return found
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[Field]:

@@ -96,7 +96,11 @@ def _lines(found: Explanation) -> Iterator[tuple[str, str]]:
 
 def _definition(found: Explanation) -> str:
     entry = msgspec.json.decode(found.definition)
-    parts = ("event", "where", "aggregate", "of", "per", "ratio", "dimensions", "cuts")
+    parts = (
+        *("event", "where", "consent", "aggregate", "of", "per"),
+        *("unit_path", "factor", "factor_set", "scale"),
+        *("ratio", "sum_of", "difference", "dimensions", "cuts"),
+    )
     said = {name: entry[name] for name in parts if entry.get(name)}
     return msgspec.json.encode(said).decode()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import ConfigDict, Field
 
 from impact_schemas.catalog.forms import FILE, UNIT, Day, Number, Part, Text
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class Edition(Part):
@@ -26,6 +29,10 @@ class Edition(Part):
     """the factors by key: {short: 0.15, long: 0.11}"""
     source: str | None = None
     """where this edition comes from"""
+
+    def by_key(self) -> dict[str, int | Decimal]:
+        """The factors by key; of a set without keys the one factor under an empty key."""
+        return dict(self.values) if self.value is None else {"": self.value}
 
 
 class FactorSet(Part):
