@@ -15,6 +15,7 @@ from sqlalchemy import insert, select, update
 from impact_aggregator.mirror import mirror
 from impact_aggregator.rules import TOTAL, Series
 from impact_database import bulk
+from impact_schemas.catalog.protection import family_of
 from impact_schemas.tables import catalog_state, changed_series, metric_version, product, series
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def counting_hash(catalog: Catalog, name: str) -> str:
     text = metric.model_dump_json(include=include)
     if metric.factor is not None:
         text += catalog.factors[metric.factor.set].model_dump_json(exclude={"source", "file"})
+    if (family := family_of(catalog, name)) is not None:
+        text += family.block  # subjects are kept of what is protected; two grids would show what lies between
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -142,6 +145,8 @@ def _version_row(
     metric = catalog.metrics[name]
     counted_by = counting_hash(catalog, name)
     version, last_hash = before.get((catalog.product, name), (0, ""))
+    family = family_of(catalog, name)
+    protection = family if family is not None and name in family.protected else None
     return {
         "product": catalog.product,
         "metric": name,
@@ -161,8 +166,9 @@ def _version_row(
         "owner": metric.evidence.owner,
         "sdg": _json(metric.codes.sdg),
         "iris": _json(metric.codes.iris),
-        "min_cell": metric.privacy.min_cell if metric.privacy else None,
+        "min_cell": protection.min_cell if protection else None,
         "definition": definition(catalog, name),
+        "block": protection.block if protection else None,
     }
 
 

@@ -39,6 +39,13 @@ def families(catalog: Catalog) -> tuple[Family, ...]:
     return tuple(_family(catalog.metrics, group) for group in groups)
 
 
+def family_of(catalog: Catalog, name: str) -> Family | None:
+    """The family that a metric belongs to, protected itself or not."""
+    return next(
+        (one for one in families(catalog) if name in one.protected or name in one.counted), None
+    )
+
+
 def _family(metrics: Mapping[str, Metric], group: set[str]) -> Family:
     asked = [privacy for name in group if (privacy := metrics[name].privacy) is not None]
     return Family(
