@@ -1,0 +1,148 @@
+"""Runs faults: a new service for each, one round of load, fault, healing and checks for each seed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proof import oracle
+from proof.ledger import Ledger
+from proof.load import Load
+from proof.scene import Fault, Scene
+from proof.topologies import EmbeddedTopology, Servers, production
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from proof.topologies import ProductionTopology
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One fault with one seed."""
+
+    fault: str
+    seed: int
+    green: bool
+    took_s: float
+    told: list[str]
+    verdict: oracle.Verdict | None
+    broken: str = ""
+
+
+def run(
+    faults: Sequence[Fault], seed: int | None, seeds: int | None, pace: float, console: Console
+) -> Iterator[Result]:
+    """Results as they come. Kafka and PostgreSQL are started once for all that need them."""
+    with ExitStack() as stack:
+        servers: Servers | None = None
+        for fault in faults:
+            if fault.kind == "production" and fault.alone is None and servers is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-proof-")))
+                folder.chmod(0o755)  # PostgreSQL runs as another user
+                servers = stack.enter_context(Servers.running(folder))
+            own = [seed] if seed is not None else list(range(1, (seeds or fault.seeds) + 1))
+            for result in _run_fault(fault, own, pace, servers):
+                _print(console, result)
+                yield result
+
+
+def _print(console: Console, result: Result) -> None:
+    mark = "[green]green[/green]" if result.green else "[red]RED[/red]"
+    console.print(
+        f"{result.fault} seed {result.seed}: {mark} in {result.took_s:.0f} s {'; '.join(result.told)}"
+    )
+    if not result.green:
+        console.print(result.broken, style="red", markup=False)
+
+
+def _run_fault(fault: Fault, seeds: Sequence[int], pace: float, servers: Servers | None) -> Iterator[Result]:
+    """A red round ends the service: the next seed gets a new one."""
+    left = list(seeds)
+    while left:
+        with tempfile.TemporaryDirectory(prefix="impact-proof-", ignore_cleanup_errors=True) as name:
+            if fault.alone is not None:
+                yield _alone(fault, Path(name), left.pop(0), pace)
+                continue
+            for result in _on_one_service(fault, Path(name), left, pace, servers):
+                yield result
+                left.pop(0)
+                if not result.green:
+                    _keep(Path(name), fault, result.seed)
+                    break
+
+
+def _on_one_service(
+    fault: Fault, folder: Path, seeds: Sequence[int], pace: float, servers: Servers | None
+) -> Iterator[Result]:
+    ledger = Ledger(folder / "ledger.db")
+    with _service(fault, folder, servers) as service:
+        for place, seed in enumerate(list(seeds)):
+            scene = Scene(service, random.Random(f"{fault.name}/{seed}"), pace)
+            yield play(fault, scene, ledger, seed, first=place * fault.load.workers)
+    ledger.close()
+
+
+@contextmanager
+def _service(
+    fault: Fault, folder: Path, servers: Servers | None
+) -> Iterator[EmbeddedTopology | ProductionTopology]:
+    if fault.kind == "embedded":
+        with EmbeddedTopology(folder) as embedded:
+            yield embedded
+        return
+    if servers is None:
+        raise RuntimeError(f"{fault.name} needs Kafka and PostgreSQL")
+    with production(folder, servers) as made, made as running:
+        yield running
+
+
+def play(fault: Fault, scene: Scene, ledger: Ledger, seed: int, first: int = 0) -> Result:
+    """One round: load, fault, healing, the end of the load, drain, checks."""
+    started = time.monotonic()
+    load = Load(scene.service, ledger, fault.load, seed, first)
+    load.start()
+    verdict, broken = None, ""
+    try:
+        try:
+            scene.moment(0.5, 1.5)
+            if fault.inject is not None:
+                fault.inject(scene)
+            scene.moment(0.5, 1.0)
+        finally:
+            load.end()
+        verdict = oracle.check(scene.service, ledger, fault.drain_s)
+    except oracle.Red as red:
+        broken = str(red)
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, the round is not green
+        broken = f"{type(error).__name__}: {error}"
+    return Result(
+        fault.name, seed, not broken, round(time.monotonic() - started, 1), scene.told, verdict, broken
+    )
+
+
+def _alone(fault: Fault, folder: Path, seed: int, pace: float) -> Result:
+    assert fault.alone is not None  # noqa: S101 (the caller has looked)
+    started = time.monotonic()
+    told, broken = [], ""
+    try:
+        told = fault.alone(folder, random.Random(f"{fault.name}/{seed}"), pace)
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, the round is not green
+        broken = str(error) if isinstance(error, oracle.Red) else f"{type(error).__name__}: {error}"
+        _keep(folder, fault, seed)
+    return Result(fault.name, seed, not broken, round(time.monotonic() - started, 1), told, None, broken)
+
+
+def _keep(folder: Path, fault: Fault, seed: int) -> None:
+    """Logs, ledger and data of a red round, for a look at them."""
+    kept = Path(tempfile.gettempdir()) / "impact-proof-red" / f"{fault.name}-{seed}"
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(folder, kept, ignore_dangling_symlinks=True)
