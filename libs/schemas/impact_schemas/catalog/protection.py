@@ -41,9 +41,7 @@ def families(catalog: Catalog) -> tuple[Family, ...]:
 
 def family_of(catalog: Catalog, name: str) -> Family | None:
     """The family that a metric belongs to, protected itself or not."""
-    return next(
-        (one for one in families(catalog) if name in one.protected or name in one.counted), None
-    )
+    return next((one for one in families(catalog) if name in one.protected or name in one.counted), None)
 
 
 def _family(metrics: Mapping[str, Metric], group: set[str]) -> Family:
