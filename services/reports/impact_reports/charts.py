@@ -101,8 +101,10 @@ def sparkline(says: str, values: Sequence[float | None]) -> Markup:
     span = (high - low) or 1.0
     middle = 0.5 if high == low else 0.0
     points = [
-        None if value is None else (100 * i / (len(values) - 1), 4 + 92 * (1 - (value - low) / span - middle))
-        for i, value in enumerate(values)
+        None
+        if value is None
+        else (100 * place / (len(values) - 1), 4 + 92 * (1 - (value - low) / span - middle))
+        for place, value in enumerate(values)
     ]
     curve = Markup('<svg viewBox="0 0 100 100" preserveAspectRatio="none">{}</svg>').format(
         _path("curve", _move(points))
@@ -158,7 +160,7 @@ _CORNERS = (
 
 
 def two_by_two(says: str, bets: Sequence[Bet]) -> Markup:
-    """Impact to the right, business upwards; a full dot is certain, a ring is not. They carry their numbers."""
+    """Impact to the right, business upwards; full dots are certain, rings are not; each has its number."""
     if not bets:
         return Markup()
     reach_x = max(1.0, *(abs(bet.impact) for bet in bets)) * 1.15

@@ -25,29 +25,20 @@ NOT_READ = {("quarantined_events", "payload")}  # an analyst's role does not see
 
 # Everywhere else in the views these names hold a moment or a day; SQLite gives them as text.
 _TIMES = frozenset(
-    [
+    {
         "as_of",
         "at",
         "baseline_at",
         "best_at",
         "bucket_start",
+        "by",
         "changed_at",
         "due",
         "ends_at",
         "found_at",
-        "launched",
-        "received_at",
-        "replayed_at",
-        "reported_at",
-        "reviewed",
-        "since",
-        "starts_at",
-        "until",
-        "updated_at",
-        "valid_from",
-        "window_start",
-        "by",
-    ]
+    }
+    | {"launched", "received_at", "replayed_at", "reported_at", "reviewed", "since", "starts_at", "until"}
+    | {"updated_at", "valid_from", "window_start"}
 )
 
 TABLES: Mapping[str, TableClause] = {
@@ -123,26 +114,21 @@ def _moment(value: object) -> object:
 
 # --- what the pages need --------------------------------------------------------------------------------
 
-_OF_PRODUCT = [
-    "products",
-    "metrics",
-    "target_progress",
-    "value_pairs",
-    "equity_gaps",
-    "violations",
-    "coverage",
-    "contributions",
-    "net_values",
-    "population_coverage",
-    "bets",
-    "bet_results",
-    "needs",
-    "risks",
-    "annotations",
-    "benchmarks",
-    "metric_records",
-    "ledger",
-]
+_OF_PRODUCT = (
+    *(
+        "products",
+        "metrics",
+        "ledger",
+        "coverage",
+        "violations",
+        "annotations",
+        "needs",
+        "bets",
+        "bet_results",
+    ),
+    *("risks", "benchmarks", "metric_records", "target_progress", "value_pairs", "equity_gaps"),
+    *("population_coverage", "contributions", "net_values"),
+)
 
 
 async def portfolio(one: Snapshot, product: str | None) -> Rows:
@@ -170,6 +156,52 @@ async def mission(one: Snapshot, product: str) -> Rows:
     rows["revisions"] = await one.counts("metric_revisions", "metric", "reason", segment=TOTAL, **of)
     rows["log_holes"] = await one.rows("log_holes")
     return rows
+
+
+async def metric(one: Snapshot, product: str, name: str) -> Rows:
+    """What a metric's page needs but its segments; `metrics` are all of the product's."""
+    of = {"product": product, "metric": name}
+    rows: Rows = {"asked": [of], "products": await one.rows("products", product=product)}
+    rows["metrics"] = await one.rows("metrics", product=product, order=("metric",))
+    for view in _OF_METRIC:
+        rows[view] = await _rows(one, view, of)
+    rows["annotations"] = await _rows(one, "annotations", {"product": product})
+    total = of | {"segment": TOTAL}
+    rows["rolling_metrics"] = await one.rows("rolling_metrics", **total)
+    rows["metric_trends"] = await _rows(one, "metric_trends", total, ("at",))
+    rows["intervals"] = await _rows(one, "intervals", total)
+    rows["periods"] = await one.rows("period_metrics", order=("starts_at", "period"), **total)
+    rows["months"] = [row for row in rows["periods"] if row["period"] == "month"]
+    rows["statuses"] = await one.counts("rolling_metrics", "time_window", "status", **of)
+    rows["quarantine"] = await one.counts(
+        "quarantined_events", "event_type", product=product, replayed_at=None
+    )
+    rows["log_positions"] = await one.rows("log_positions", order=("topic", "partition"))
+    rows["revisions"] = await _latest_revisions(one, of)
+    return rows
+
+
+_OF_METRIC = (
+    *("target_progress", "equity_gaps", "contributions", "net_values", "population_coverage", "benchmarks"),
+    *("metric_records", "coverage"),
+)
+REVISIONS_SHOWN = 50
+
+
+async def segments(
+    one: Snapshot, product: str, metric: str, window: str, *, after: str, limit: int
+) -> list[Row]:
+    """At most `limit` segments of one metric and window behind `after`, in the order of their text."""
+    source = TABLES["rolling_metrics"]
+    of = {"product": product, "metric": metric, "time_window": window}
+    query = select(source).where(source.c.segment > after, source.c.segment != TOTAL, *_equal(source, of))
+    return await one.select(query.order_by(source.c.segment).limit(limit))
+
+
+async def _latest_revisions(one: Snapshot, of: Mapping[str, object]) -> list[Row]:
+    source = TABLES["metric_revisions"]
+    query = select(source).where(*_equal(source, of)).order_by(source.c.reported_at.desc())
+    return await one.select(query.limit(REVISIONS_SHOWN))
 
 
 async def _rows(

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date, datetime
 
 Value = Decimal | float | int
@@ -36,20 +37,10 @@ _UNITS = {  # UCUM code: (one, many)
 _WINDOWS = {"m": "minutes", "h": "hours", "d": "days"}
 _MONEY = re.compile(r"[A-Z]{3}")
 _ANNOTATED = re.compile(r"(?P<code>[^{}]*)\{(?P<words>[^{}]+)\}")
-_MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
 
 ROLES = {"impact": "Impact", "business": "Business", "guardrail": "Guardrail"}
 STATUSES = {
@@ -216,6 +207,11 @@ def _segment_value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def said(words: Mapping[str, str], code: str) -> str:
+    """The words for a code; of a new one the code itself."""
+    return words.get(code, code.replace("_", " "))
 
 
 def count(amount: int, noun: str) -> str:

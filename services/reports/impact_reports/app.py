@@ -1,0 +1,119 @@
+"""The reports service: pages and query API over one read-only database, put together into one application."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from impact_reports import api, pages
+from impact_reports.problems import PROBLEM_JSON, Problem
+from impact_reports.sign_in import Access
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from impact_schemas.keys import KeyStore
+
+log = structlog.get_logger()
+
+# Nothing from elsewhere, nothing inline, and nobody frames it.
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
+    " img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+API_PATHS = ("/v1/", "/api/")
+
+
+def micros_now() -> int:
+    """The system's clock in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def create_app(
+    engine: AsyncEngine,
+    keys: KeyStore,
+    *,
+    session_key: bytes,
+    open_to_all: bool,
+    clock: Callable[[], int] = micros_now,
+) -> FastAPI:
+    """The service. It starts and stops nothing: engine and keys are the caller's.
+
+    `open_to_all`: everybody may read everything, as on one's own machine; otherwise only `/public/` is open.
+    """
+    access = Access(keys, session_key, clock, open_to_all=open_to_all)
+    app = FastAPI(
+        title="Impact Telemetry: numbers",
+        summary="The numbers of the views, as JSON and CSV.",
+        version="1",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # FastAPI's own page loads scripts from another host
+        redoc_url=None,
+    )
+    app.include_router(api.routes(engine, access))
+    app.include_router(pages.routes(engine, access))
+    for kind in (Problem, RequestValidationError, HTTPException, SQLAlchemyError, OSError, Exception):
+        app.add_exception_handler(kind, _refuse)
+    app.add_middleware(_Headers)
+    return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    problem = _problem(error)
+    if request.url.path.startswith(API_PATHS):
+        return Response(problem.body(), problem.status, problem.headers, PROBLEM_JSON)
+    if problem.status == 401 and request.method == "GET":
+        return pages.to_sign_in(request)
+    return pages.message(problem)
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        detail = "There is no such page." if error.status_code == 404 else error.detail
+        return Problem(error.status_code, code, detail, dict(error.headers or {}))
+    if isinstance(error, RequestValidationError):
+        names = sorted({str(fault["loc"][-1]) for fault in error.errors()})
+        return Problem(400, "bad_query", f"These parameters are missing or wrong: {', '.join(names)}.")
+    if isinstance(error, SQLAlchemyError | OSError):
+        log.warning("numbers_not_read", error=type(error).__name__)
+        detail = "The metrics database does not answer now: try again in a moment."
+        return Problem(503, "database_unavailable", detail, {"Retry-After": "2"})
+    return Problem(500, "internal_error", "This is a fault of the service: its log has the reason.")
+
+
+class _Headers:
+    """ASGI: what every answer tells the browser to refuse."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Adds the headers, and no others."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,336 @@
+"""What a page says of one metric's total: its value, how it is known, where it goes, and what is expected."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from impact_reports import charts, wording
+from impact_reports.charts import Forecast, LineChart, Mark, Point
+from impact_reports.wording import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from impact_reports.queries import Row, Rows
+
+# Of the windows that have a value the first of these is shown: what is now, before what has been.
+USUAL_WINDOWS = ("28d", "90d", "7d", "365d", "24h", "all", "1h", "5m")
+SPARK_DAYS = 90
+SHOWN_VALUES = ("ok", "stale")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A value as people read it and exactly; `text` says why where there is none."""
+
+    text: str
+    exact: str
+    status: str
+    status_words: str
+    n: int | None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a number."""
+        return bool(self.exact)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSays:
+    """One target in words; `sentence` says where it goes at this pace."""
+
+    window: str
+    segment: str
+    segment_words: str
+    status: str
+    status_words: str
+    sentence: str
+    progress: float | None
+    progress_words: str
+    due: date | datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The points of a chart and the twin of it in a table."""
+
+    chart: Markup
+    says: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One metric on a page."""
+
+    product: str
+    metric: str
+    title: str
+    description: str
+    role: str
+    level: str
+    direction_words: str
+    unit: Unit
+    figure: Figure
+    window: str
+    window_words: str
+    evidence: str
+    evidence_words: str
+    method: str | None
+    source: str | None
+    owner: str | None
+    reviewed: str | None
+    sdg: Sequence[str]
+    iris: Sequence[str]
+    targets: Sequence[TargetSays]
+    interval: str
+    spark: Markup
+
+    @property
+    def target(self) -> TargetSays | None:
+        """The target of the total, if there is one."""
+        return next((one for one in self.targets if one.segment == "{}"), None)
+
+
+def cards(rows: Rows) -> list[Card]:
+    """Of every metric, in the order of the catalog's names."""
+    units = units_of(rows["metrics"])
+    return [_card(row, units[row["product"], row["metric"]], rows) for row in rows["metrics"]]
+
+
+def of_metric(rows: Iterable[Row], metric: Row) -> list[Row]:
+    """Those rows that are about `metric` of its product."""
+    return [row for row in rows if row["metric"] == metric["metric"] and row["product"] == metric["product"]]
+
+
+def units_of(metrics: Iterable[Row]) -> dict[tuple[str, str], Unit]:
+    """How each metric's values are written: a ratio of like by like without a unit is a percentage."""
+    metrics = list(metrics)
+    codes = {(row["product"], row["metric"]): row["unit"] for row in metrics}
+    units = {}
+    for row in metrics:
+        ratio = json.loads(row["definition"]).get("ratio") or {}
+        parts = {codes.get((row["product"], name)) for name in ratio.values()}
+        units[row["product"], row["metric"]] = Unit(
+            row["unit"], percent=row["unit"] == "1" and bool(ratio) and len(parts) == 1
+        )
+    return units
+
+
+def figure(row: Row | None, unit: Unit) -> Figure:
+    """Of a row with value, n and status; None is no data."""
+    if row is None:
+        return Figure("no data", "", "no_data", wording.STATUSES["no_data"], None)
+    status, value = row["status"], row["value"]
+    words = wording.said(wording.STATUSES, status)
+    n = None if row["n"] is None else int(row["n"])
+    if value is None or status not in SHOWN_VALUES:
+        return Figure("hidden" if status == "suppressed" else "no data", "", status, words, n)
+    return Figure(unit.of(value), wording.exact(value), status, words, n)
+
+
+def main_window(metric: Row, values: Iterable[Row], targets: Iterable[Row]) -> str:
+    """The window that a page shows first: that of the target; else the usual one that has a value."""
+    windows = json.loads(metric["definition"])["windows"]
+    aimed_at = [row["time_window"] for row in targets if row["segment"] == "{}"]
+    if aimed_at:
+        return str(aimed_at[0])
+    known = {row["time_window"] for row in values if row["status"] in SHOWN_VALUES and row["n"]}
+    ordered = [name for name in USUAL_WINDOWS if name in windows]
+    return next((name for name in ordered if name in known), ordered[0] if ordered else windows[0])
+
+
+def _card(metric: Row, unit: Unit, rows: Rows) -> Card:
+    values = of_metric(rows["rolling_metrics"], metric)
+    targets = of_metric(rows.get("target_progress", ()), metric)
+    window = main_window(metric, values, targets)
+    value = next((row for row in values if row["time_window"] == window), None)
+    definition = json.loads(metric["definition"])
+    reviewed = metric.get("reviewed")
+    return Card(
+        product=metric["product"],
+        metric=metric["metric"],
+        title=metric["title"],
+        description=definition.get("description") or "",
+        role=metric["role"],
+        level=metric["level"] or "",
+        direction_words="higher is better" if metric["direction"] == "up" else "lower is better",
+        unit=unit,
+        figure=figure(value, unit),
+        window=window,
+        window_words=wording.window(window),
+        evidence=metric["evidence"],
+        evidence_words=wording.said(wording.EVIDENCE, metric["evidence"]),
+        method=metric["method"],
+        source=metric["source"],
+        owner=metric["owner"],
+        reviewed=wording.day(reviewed) if reviewed else None,
+        sdg=json.loads(metric["sdg"] or "[]"),
+        iris=json.loads(metric["iris"] or "[]"),
+        targets=[target_says(row, unit) for row in targets],
+        interval=_interval(rows, metric, window, unit),
+        spark=_spark(metric, window, rows, unit),
+    )
+
+
+def _interval(rows: Rows, metric: Row, window: str, unit: Unit) -> str:
+    for row in of_metric(rows.get("intervals", ()), metric):
+        if row["time_window"] == window and row["ci_low"] is not None:
+            return f"between {unit.of(row['ci_low'])} and {unit.of(row['ci_high'])} (95 % interval)"
+    return ""
+
+
+# --- targets --------------------------------------------------------------------------------------------
+
+
+def target_says(row: Row, unit: Unit) -> TargetSays:
+    """A row of target_progress in words."""
+    progress = None if row["progress"] is None else float(row["progress"])
+    return TargetSays(
+        window=row["time_window"],
+        segment=row["segment"],
+        segment_words="" if row["segment"] == "{}" else wording.segment(row["segment"]),
+        status=row["status"],
+        status_words=wording.said(wording.TARGET_STATUSES, row["status"]),
+        sentence=_target_sentence(row, unit),
+        progress=progress,
+        progress_words="" if progress is None else f"{wording.percent(progress)} of the way",
+        due=row["due"],
+    )
+
+
+def _target_sentence(row: Row, unit: Unit) -> str:
+    due, target = wording.day(row["due"]), unit.of(row["target"])
+    if row["status"] == "met":
+        return f"The target of {target} by {due} is met."
+    if row["value"] is None:
+        return f"The target is {target} by {due}; there is no number yet to compare with it."
+    if row["forecast"] is None:
+        return f"The target is {target} by {due}; there is not enough history for a forecast yet."
+    pace = f"At this pace {unit.of(row['forecast'])} by {due}; the target is {target}."
+    if row["status"] == "at_risk":
+        return f"{pace} It is still within what may happen."
+    return pace
+
+
+# --- what was before ------------------------------------------------------------------------------------
+
+
+def trend_points(metric: Row, window: str, rows: Rows) -> list[Point]:
+    """The window's value at the end of each day, as known now."""
+    return [
+        Point(_moment(row["at"]), None if row["value"] is None else float(row["value"]))
+        for row in of_metric(rows.get("metric_trends", ()), metric)
+        if row["time_window"] == window
+    ]
+
+
+def _spark(metric: Row, window: str, rows: Rows, unit: Unit) -> Markup:
+    points = trend_points(metric, window, rows)[-SPARK_DAYS:]
+    if sum(point.value is not None for point in points) < 2:
+        points = _months(metric, rows)
+    known = [point for point in points if point.value is not None]
+    if len(known) < 2 or known[0].value is None or known[-1].value is None:
+        return Markup()
+    says = (
+        f"{metric['title']}: from {unit.of(known[0].value)} on {wording.day(known[0].at)}"
+        f" to {unit.of(known[-1].value)} on {wording.day(known[-1].at)}"
+    )
+    return charts.sparkline(says, [point.value for point in points])
+
+
+def _months(metric: Row, rows: Rows) -> list[Point]:
+    return [
+        Point(_moment(row["starts_at"]), None if row["value"] is None else float(row["value"]))
+        for row in of_metric(rows.get("months", ()), metric)
+    ]
+
+
+def trend(metric: Row, window: str, rows: Rows, unit: Unit) -> Series | None:
+    """The line with its target, forecast and what happened; None where nothing is known of the past days."""
+    points = trend_points(metric, window, rows)
+    known = [point for point in points if point.value is not None]
+    if len(known) < 2:
+        return None
+    target = next(
+        (
+            row
+            for row in of_metric(rows.get("target_progress", ()), metric)
+            if row["time_window"] == window and row["segment"] == "{}"
+        ),
+        None,
+    )
+    chart = LineChart(
+        says=_trend_says(metric, window, known, target, unit),
+        points=points,
+        shown=unit.of,
+        path=[] if target is None else _path(metric, target),
+        forecast=None if target is None else _forecast(target),
+        marks=[Mark(_moment(row["at"]), row["title"]) for row in annotations_of(metric, rows)],
+    )
+    table = [
+        (wording.day(point.at), "" if point.value is None else wording.exact(point.value)) for point in points
+    ]
+    return Series(charts.line(chart), chart.says, ("day", metric["title"]), table)
+
+
+def monthly(metric: Row, rows: Rows, unit: Unit) -> Series | None:
+    """A bar a calendar month; None where there is none with a value."""
+    values = [(wording.month(point.at), point.value) for point in _months(metric, rows)]
+    known = [(label, value) for label, value in values if value is not None]
+    if not known:
+        return None
+    says = f"{metric['title']} by month, from {known[0][0]} to {known[-1][0]}"
+    table = [(label, "" if value is None else wording.exact(value)) for label, value in values]
+    return Series(charts.bars(says, known, unit.of), says, ("month", metric["title"]), table)
+
+
+def annotations_of(metric: Row, rows: Rows) -> list[Row]:
+    """Those that name the metric, or none in particular, oldest first."""
+    found = [
+        row
+        for row in rows.get("annotations", ())
+        if metric["metric"] in (named := json.loads(row["metrics"] or "[]")) or not named
+    ]
+    return sorted(found, key=lambda row: _moment(row["at"]))
+
+
+def _trend_says(metric: Row, window: str, known: Sequence[Point], target: Row | None, unit: Unit) -> str:
+    first, last = known[0], known[-1]
+    assert first.value is not None and last.value is not None  # noqa: S101, PT018 (the known ones)
+    says = (
+        f"{metric['title']}, {wording.window(window)}, at the end of each day: {unit.of(first.value)} on"
+        f" {wording.day(first.at)}, {unit.of(last.value)} on {wording.day(last.at)}."
+    )
+    return says if target is None else f"{says} {_target_sentence(target, unit)}"
+
+
+def _path(metric: Row, target: Row) -> list[Point]:
+    """From the baseline over the points that the catalog lists to the target."""
+    listed: list[dict[str, Any]] = []
+    for one in json.loads(metric["definition"]).get("targets") or ():
+        if str(one["due"])[:10] == str(target["due"])[:10] and one["window"] == target["time_window"]:
+            listed = one.get("path") or []
+    points = [Point(_moment(date.fromisoformat(one["at"])), float(one["value"])) for one in listed]
+    if target.get("baseline") is not None and target.get("baseline_at") is not None:
+        points.insert(0, Point(_moment(target["baseline_at"]), float(target["baseline"])))
+    points.append(Point(_moment(target["due"]), float(target["target"])))
+    return points if len(points) > 1 else []
+
+
+def _forecast(target: Row) -> Forecast | None:
+    values = [target.get(name) for name in ("forecast", "forecast_low", "forecast_high")]
+    if any(value is None for value in values):
+        return None
+    middle, low, high = map(float, values)  # type: ignore[arg-type]  # none of them is None
+    return Forecast(_moment(target["due"]), middle, low, high)
+
+
+def _moment(at: date | datetime) -> datetime:
+    return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)

@@ -1,0 +1,319 @@
+"""A metric's page: its values, whom they are of, how they came to be, and what has changed since. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from impact_reports import metric_cards, mission_page, wording
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from impact_reports.metric_cards import Card, Figure, Series, TargetSays
+    from impact_reports.mission_page import Gap
+    from impact_reports.queries import Row, Rows
+
+
+SEGMENTS_A_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """The total in one window."""
+
+    window: str
+    words: str
+    figure: Figure
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """One segment in the window that is shown."""
+
+    segment: str
+    words: str
+    figure: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodRow:
+    """The total of one calendar period."""
+
+    period: str
+    words: str
+    figure: Figure
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRow:
+    """A day's value that changed later."""
+
+    day: str
+    segment: str
+    reported: str
+    before: str
+    after: str
+    reason: str
+    caused_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of a list of names and what they say."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRow:
+    """An arm of the experiment beside the control."""
+
+    arm: str
+    value: str
+    control: str
+    control_value: str
+    difference: str
+    interval: str
+    n: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPage:
+    """All that the page says."""
+
+    product: str
+    product_title: str
+    metric: str
+    card: Card
+    version: int
+    as_of: datetime | None
+    windows: Sequence[WindowRow]
+    chosen: str
+    trend: Series | None
+    months: Series | None
+    targets: Sequence[TargetSays]
+    segments: Sequence[SegmentRow]
+    next_segment: str | None
+    segments_in_all: int
+    gaps: Sequence[Gap]
+    arms: Sequence[ArmRow]
+    comparisons: Sequence[Fact]
+    periods: Sequence[PeriodRow]
+    revisions: Sequence[RevisionRow]
+    why: Sequence[Fact]
+    definition: str
+    sql: Sequence[str]
+
+
+def window_of(rows: Rows, metric: Row, asked: str | None) -> str:
+    """The window asked for, or the one that pages show first. Raises LookupError for one that it has not."""
+    if asked is None:
+        return metric_cards.main_window(metric, rows["rolling_metrics"], rows["target_progress"])
+    if asked not in json.loads(metric["definition"])["windows"]:
+        raise LookupError(f"{metric['metric']} has no window {asked!r}")
+    return asked
+
+
+def page(rows: Rows, metric: Row, window: str) -> MetricPage:
+    """Of one of the metrics in `rows`; `segments` has one more than is shown if there are more."""
+    card = next(card for card in metric_cards.cards(rows) if card.metric == metric["metric"])
+    segments = [_segment(row, card) for row in rows["segments"]]
+    return MetricPage(
+        product=metric["product"],
+        product_title=rows["products"][0]["title"],
+        metric=metric["metric"],
+        card=card,
+        version=metric["version"],
+        as_of=mission_page.as_of(rows),
+        windows=_windows(metric, card, rows),
+        chosen=window,
+        trend=metric_cards.trend(metric, window, rows, card.unit),
+        months=metric_cards.monthly(metric, rows, card.unit),
+        targets=card.targets,
+        segments=segments[:SEGMENTS_A_PAGE],
+        next_segment=segments[SEGMENTS_A_PAGE - 1].segment if len(segments) > SEGMENTS_A_PAGE else None,
+        segments_in_all=sum(int(row["rows"]) for row in rows["statuses"] if row["time_window"] == window),
+        gaps=mission_page.gaps(rows),
+        arms=[_arm(row, card) for row in rows["contributions"] if row["time_window"] == window],
+        comparisons=_comparisons(rows, card, window),
+        periods=[_period(row, card) for row in rows["periods"]],
+        revisions=[_revision(row, card) for row in rows["revisions"]],
+        why=_why(metric, window, rows),
+        definition=json.dumps(_written(json.loads(metric["definition"])), indent=2, ensure_ascii=False),
+        sql=_sql(metric, window),
+    )
+
+
+def _windows(metric: Row, card: Card, rows: Rows) -> list[WindowRow]:
+    by_name = {row["time_window"]: row for row in rows["rolling_metrics"]}
+    found = []
+    for name in json.loads(metric["definition"])["windows"]:
+        row = by_name.get(name)
+        since = "" if row is None or row["window_start"] is None else wording.minute(row["window_start"])
+        found.append(WindowRow(name, wording.window(name), metric_cards.figure(row, card.unit), since))
+    return found
+
+
+def _segment(row: Row, card: Card) -> SegmentRow:
+    return SegmentRow(row["segment"], wording.segment(row["segment"]), metric_cards.figure(row, card.unit))
+
+
+def _period(row: Row, card: Card) -> PeriodRow:
+    begins = row["starts_at"]
+    words = {
+        "month": wording.month(begins),
+        "quarter": f"Q{(begins.month + 2) // 3} {begins.year}",
+        "year": str(begins.year),
+    }[row["period"]]
+    return PeriodRow(row["period"], words, metric_cards.figure(row, card.unit), bool(row["closed"]))
+
+
+def _revision(row: Row, card: Card) -> RevisionRow:
+    causes = json.loads(row["caused_by"]) if str(row["caused_by"] or "").startswith("[") else row["caused_by"]
+    return RevisionRow(
+        day=wording.day(row["bucket_start"]),
+        segment=wording.segment(row["segment"]),
+        reported=wording.minute(row["reported_at"]),
+        before="" if row["old_value"] is None else card.unit.of(row["old_value"]),
+        after="" if row["new_value"] is None else card.unit.of(row["new_value"]),
+        reason=row["reason"],
+        caused_by=", ".join(map(str, causes)) if isinstance(causes, list) else str(causes or ""),
+    )
+
+
+def _arm(row: Row, card: Card) -> ArmRow:
+    def value(name: str) -> str:
+        return "not known" if row[name] is None else card.unit.of(row[name])
+
+    interval = ""
+    if row["ci_low"] is not None and row["ci_high"] is not None:
+        interval = f"{card.unit.change(row['ci_low'])} to {card.unit.change(row['ci_high'])}"
+    counts = ["" if row[name] is None else f"{int(row[name]):,}" for name in ("n", "n_control")]
+    return ArmRow(
+        arm=str(row["arm"]),
+        value=value("value"),
+        control=str(row["control"]),
+        control_value=value("control_value"),
+        difference="not known" if row["difference"] is None else card.unit.change(row["difference"]),
+        interval=interval,
+        n=" and ".join(counts),
+        method=row.get("method") or "",
+    )
+
+
+def _comparisons(rows: Rows, card: Card, window: str) -> list[Fact]:
+    """Net of what would have happened anyway, benchmarks, its own best, and shares of the population."""
+    of_window = {
+        name: [row for row in rows[name] if row["time_window"] == window]
+        for name in ("net_values", "metric_records", "population_coverage")
+    }
+    return [
+        *(
+            Fact("Net", _net(row, card))
+            for row in of_window["net_values"]
+            if row["segment"] == "{}" and row["net"] is not None
+        ),
+        *(Fact(row["label"], _benchmark(row, card)) for row in rows["benchmarks"]),
+        *(
+            Fact("Best so far", f"{card.unit.of(row['best'])} on {wording.day(row['best_at'])}")
+            for row in of_window["metric_records"]
+            if row["best"] is not None
+        ),
+        *(
+            Fact(f"Reach: {wording.segment(row['segment'])}", _reach(row, card))
+            for row in of_window["population_coverage"]
+            if row["share"] is not None
+        ),
+    ]
+
+
+def _benchmark(row: Row, card: Card) -> str:
+    ratio = "" if row["ratio"] is None else f"; this is {wording.number(row['ratio'])} times that"
+    source = f" ({row['source']}, {row['year']})" if row["source"] else ""
+    return f"{card.unit.of(row['benchmark'])}{source}{ratio}"
+
+
+def _reach(row: Row, card: Card) -> str:
+    population = f"{wording.number(row['population'])} people"
+    return f"{card.unit.of(row['value'])} of {population}: {wording.percent(row['share'])}"
+
+
+def _net(row: Row, card: Card) -> str:
+    parts = [
+        f"{name.replace('_', ' ')} {wording.percent(row[name])}"
+        for name in ("deadweight", "attribution", "displacement", "drop_off")
+        if row[name] is not None
+    ]
+    source = f"; {row['source']}" if row["source"] else ""
+    return f"{card.unit.of(row['net'])} of {card.unit.of(row['gross'])} ({', '.join(parts)}{source})"
+
+
+def _why(metric: Row, window: str, rows: Rows) -> list[Fact]:
+    """Why the number is what it is, as far as the views know it."""
+    value = next((row for row in rows["rolling_metrics"] if row["time_window"] == window), None)
+    definition = json.loads(metric["definition"])
+    facts = [
+        Fact("Rule", _rule(definition)),
+        Fact("Version", f"{metric['version']}: two definitions never mix in one number"),
+    ]
+    if value is not None:
+        counted = "not shown" if value["n"] is None else wording.count(int(value["n"]), "event")
+        facts.append(Fact("Stands on", counted))
+        facts.append(Fact("Right as of", wording.minute(value["as_of"])))
+    hidden = sum(
+        int(row["rows"])
+        for row in rows["statuses"]
+        if row["time_window"] == window and row["status"] == "suppressed"
+    )
+    facts.append(
+        Fact("Hidden", f"{wording.count(hidden, 'cell')} of this window, because they are too small")
+    )
+    types = set(definition.get("event") or ())
+    aside = sum(int(row["rows"]) for row in rows["quarantine"] if row["event_type"] in types or not types)
+    facts.append(Fact("In quarantine", f"{wording.count(aside, 'event')} of its types, not counted"))
+    facts.extend(
+        Fact(
+            f"Log {row['topic']}, partition {row['partition']}",
+            f"counted up to offset {int(row['next_offset']):,}, at {wording.minute(row['updated_at'])}",
+        )
+        for row in rows["log_positions"]
+    )
+    return facts
+
+
+def _rule(definition: dict[str, Any]) -> str:
+    ratio = definition.get("ratio")
+    if ratio:
+        return f"{ratio['numerator']} divided by {ratio['denominator']}, each added up first"
+    if definition.get("aggregate"):
+        of = f" of {definition['of']}" if definition.get("of") else ""
+        where = (
+            f" where {json.dumps(definition['where'], ensure_ascii=False)}" if definition.get("where") else ""
+        )
+        return f"{definition['aggregate']}{of} over {', '.join(definition['event'])}{where}"
+    return "worked out from other metrics, see its definition"
+
+
+def _written(value: Any) -> Any:
+    """The definition without what is empty: what the catalog says."""
+    if isinstance(value, dict):
+        kept = {name: _written(one) for name, one in value.items()}
+        return {name: one for name, one in kept.items() if one not in (None, {}, [], "")}
+    return [_written(one) for one in value] if isinstance(value, list) else value
+
+
+def _sql(metric: Row, window: str) -> list[str]:
+    cell = f"product = '{metric['product']}' AND metric = '{metric['metric']}'"
+    return [
+        f"SELECT value, n, status, as_of FROM rolling_metrics\n WHERE {cell} AND time_window = '{window}'"  # noqa: S608 (shown, never run; names are slugs)
+        " AND segment = '{}';",
+        f"SELECT bucket_start, count, value FROM metric_buckets\n WHERE {cell} AND resolution = '1d'"  # noqa: S608 (the same)
+        " AND segment = '{}'\n ORDER BY bucket_start;",
+    ]

@@ -1,0 +1,481 @@
+"""A product's page: its mission, what changed, for whom, at what price, and what is not known. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from impact_reports import charts, metric_cards, unknowns, wording
+from impact_reports.charts import Bet
+from impact_reports.metric_cards import Card, Series, TargetSays, of_metric, units_of
+from impact_reports.wording import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from markupsafe import Markup
+
+    from impact_reports.queries import Row, Rows
+
+QUADRANTS = {
+    (True, True): "deserves a yes",
+    (True, False): "the mission, at a cost",
+    (False, True): "business, not the mission",
+    (False, False): "evidence for a no",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWarning:
+    """A violation in words, with what to do about it."""
+
+    severity: str
+    title: str
+    sentence: str
+    next_step: str
+    answered_by: str
+    metric: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An impact metric beside a business metric."""
+
+    impact: str
+    business: str
+    impact_metric: str
+    window_words: str
+    impact_value: str
+    business_value: str
+    per_business: str
+    impact_change: str
+    business_change: str
+    diverges: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One group beside the reference."""
+
+    name: str
+    value: str
+    exact: str
+    n: int | None
+    gap: str
+    gap_interval: str
+    bar: Markup
+    unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The groups of one dimension of one metric."""
+
+    title: str
+    metric: str
+    dimension: str
+    window_words: str
+    reference: str
+    reference_value: str
+    sentence: str
+    groups: Sequence[Group]
+
+
+@dataclass(frozen=True, slots=True)
+class BetSays:
+    """One bet and what became of it."""
+
+    number: int | None  # its dot's
+    title: str
+    need: str
+    hypothesis: str
+    launched: str
+    cost: str
+    status: str
+    status_words: str
+    quadrant: str
+    results: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something of the time line."""
+
+    day: str
+    kind: str
+    title: str
+    url: str | None
+    metrics: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A risk of the register."""
+
+    statement: str
+    who: str
+    guardrail: str
+    metric: str | None
+    owner: str
+    review: str
+    overdue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Whose need it is and how many they are."""
+
+    statement: str
+    people: str
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MissionPage:
+    """All that the page says."""
+
+    product: str
+    title: str
+    statement: str
+    beneficiaries: str
+    as_of: datetime | None
+    north_star: Card | None
+    north_star_chart: Series | None
+    summary: str
+    warnings: Sequence[OpenWarning]
+    impact: Sequence[Card]
+    guardrails: Sequence[Card]
+    business: Sequence[Card]
+    pairs: Sequence[Pair]
+    gaps: Sequence[Gap]
+    needs: Sequence[Need]
+    bets: Sequence[BetSays]
+    bets_chart: Markup
+    events: Sequence[Event]
+    risks: Sequence[Risk]
+    unknown: Sequence[unknowns.Unknown]
+    ledger: str
+
+
+def page(rows: Rows) -> MissionPage:
+    """The page of the product that `rows` are of; there is exactly one."""
+    product = rows["products"][0]
+    found = metric_cards.cards(rows)
+    units = {name: unit for (_, name), unit in units_of(rows["metrics"]).items()}
+    titles = {row["metric"]: row["title"] for row in rows["metrics"]}
+    star = next((card for card in found if card.metric == product["north_star"]), None)
+    bets, chart = _bets(rows, units, titles)
+    return MissionPage(
+        product=product["product"],
+        title=product["title"],
+        statement=product["statement"] or product["title"],
+        beneficiaries=product["beneficiaries"] or "",
+        as_of=as_of(rows),
+        north_star=star,
+        north_star_chart=None if star is None else _star_chart(star, rows),
+        summary=summary([target for card in found for target in card.targets], rows["violations"]),
+        warnings=[_warning(row, units, titles) for row in rows["violations"] if row["until"] is None],
+        impact=_of_role("impact", found, star),
+        guardrails=_of_role("guardrail", found, star),
+        business=_of_role("business", found, star),
+        pairs=[_pair(row, units, titles) for row in rows["value_pairs"]],
+        gaps=gaps(rows),
+        needs=[_need(row) for row in rows["needs"]],
+        bets=bets,
+        bets_chart=chart,
+        events=_events(rows["annotations"], titles),
+        risks=[_risk(row, titles) for row in rows["risks"]],
+        unknown=unknowns.of_product(rows),
+        ledger=_ledger(rows["ledger"]),
+    )
+
+
+def as_of(rows: Rows) -> datetime | None:
+    """When the numbers are right; None before the first tick."""
+    return max((row["as_of"] for row in rows["rolling_metrics"]), default=None)
+
+
+def summary(targets: Iterable[TargetSays], violations: Iterable[Row]) -> str:
+    """One sentence: how many targets go which way, and how many warnings are open."""
+    counts: dict[str, int] = {}
+    for target in targets:
+        counts[target.status_words] = counts.get(target.status_words, 0) + 1
+    said = [f"{counts[words]} {words}" for words in wording.TARGET_STATUSES.values() if words in counts]
+    total = sum(counts.values())
+    text = f"Of {wording.count(total, 'target')} {', '.join(said)}." if total else "No target is set."
+    still_open = sum(row["until"] is None for row in violations)
+    if still_open:
+        return f"{text} {wording.count(still_open, 'warning')} open."
+    return f"{text} No warning is open."
+
+
+def _of_role(role: str, cards: Iterable[Card], star: Card | None) -> list[Card]:
+    return [card for card in cards if card.role == role and card is not star]
+
+
+def _star_chart(star: Card, rows: Rows) -> Series | None:
+    metric = next(row for row in rows["metrics"] if row["metric"] == star.metric)
+    return metric_cards.trend(metric, star.window, rows, star.unit) or metric_cards.monthly(
+        metric, rows, star.unit
+    )
+
+
+# --- warnings -------------------------------------------------------------------------------------------
+
+_NEXT_STEPS = {
+    "guardrail": "Find out what changed before then; stop or mend it, and write the decision down.",
+    "divergence": "Look at what was launched since then, and ask whom it serves.",
+    "consistency": "Look at the events of both numbers with impact explain before you use either.",
+    "left_behind": "Talk with the people of this group before the next bet; the total hides them.",
+}
+_KINDS = {
+    "guardrail": "A guardrail is crossed",
+    "divergence": "Business and mission part",
+    "consistency": "Numbers contradict each other",
+    "left_behind": "A group is left behind",
+}
+
+
+def _warning(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> OpenWarning:
+    unit = units.get(row["metric"], Unit("1"))
+    title = titles.get(row["metric"], row["metric"] or "")
+    who = "" if row["segment"] in (None, "{}") else f" ({wording.segment(row['segment'])})"
+    since = f", since {wording.day(row['since'])}" if row["since"] else ""
+    if row["kind"] == "guardrail" and row["observed"] is not None and row["expected"] is not None:
+        sentence = (
+            f"{title}{who} is {unit.of(row['observed'])}; the limit is {unit.of(row['expected'])}{since}."
+        )
+    else:
+        sentence = f"{row['detail'] or title}{who}{since}".rstrip(".") + "."
+    return OpenWarning(
+        severity=row.get("severity") or "warning",
+        title=wording.said(_KINDS, row["kind"]),
+        sentence=sentence,
+        next_step=_NEXT_STEPS.get(row["kind"], ""),
+        answered_by=row.get("answered_by") or "",
+        metric=row["metric"] if row["metric"] in titles else None,
+    )
+
+
+# --- two kinds of value -----------------------------------------------------------------------------------
+
+
+def _pair(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> Pair:
+    impact, business = row["impact_metric"], row["business_metric"]
+    per = row["impact_per_business"]
+    ratio = "" if per is None else f"{wording.number(per)} {units[impact].words() or 'of impact'} per "
+    return Pair(
+        impact=wording.said(titles, impact),
+        business=wording.said(titles, business),
+        impact_metric=impact,
+        window_words=wording.window(row["time_window"]),
+        impact_value=_value(row["impact_value"], units[impact]),
+        business_value=_value(row["business_value"], units[business]),
+        per_business=ratio and ratio + (units[business].words(one=True) or units[business].code or "one"),
+        impact_change=_relative(row["impact_change"]),
+        business_change=_relative(row["business_change"]),
+        diverges=bool(row["diverges"]),
+    )
+
+
+def _value(value: Any, unit: Unit) -> str:
+    return "not known" if value is None else unit.of(value)
+
+
+def _relative(change: Any) -> str:
+    return "not known" if change is None else wording.relative(change)
+
+
+# --- whom it reaches --------------------------------------------------------------------------------------
+
+
+def gaps(rows: Rows) -> list[Gap]:
+    """One for each metric and dimension with a reference group, in the metric's main window."""
+    units = {name: unit for (_, name), unit in units_of(rows["metrics"]).items()}
+    titles = {row["metric"]: row["title"] for row in rows["metrics"]}
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows["equity_gaps"]:
+        found.setdefault((row["metric"], row["dimension"]), []).append(row)
+    says = []
+    for (metric, dimension), all_windows in found.items():
+        window = _one_window(metric, all_windows, rows)
+        of_window = [row for row in all_windows if row["time_window"] == window]
+        says.append(_gap(titles[metric], dimension, of_window, units[metric]))
+    return says
+
+
+def _one_window(metric: str, found: Sequence[Row], rows: Rows) -> str:
+    windows = [row["time_window"] for row in found if row["value"] is not None]
+    named = next(row for row in rows["metrics"] if row["metric"] == metric)
+    usual = metric_cards.main_window(
+        named, of_metric(rows["rolling_metrics"], named), of_metric(rows["target_progress"], named)
+    )
+    if usual in windows:
+        return usual
+    return str((windows or [row["time_window"] for row in found])[0])
+
+
+def _gap(title: str, dimension: str, rows: Sequence[Row], unit: Unit) -> Gap:
+    first = rows[0]
+    reference = wording.segment_value(first["reference_segment"], dimension)
+    values = [
+        float(row[name]) for row in rows for name in ("value", "reference_value") if row[name] is not None
+    ]
+    greatest = max((abs(value) for value in values), default=0.0) or 1.0
+    groups = [_group(row, dimension, unit, greatest) for row in rows]
+    return Gap(
+        title=title,
+        metric=first["metric"],
+        dimension=dimension.replace("_", " "),
+        window_words=wording.window(first["time_window"]),
+        reference=reference,
+        reference_value=_value(first["reference_value"], unit),
+        sentence=_widest(rows, dimension, reference, unit),
+        groups=groups,
+    )
+
+
+def _widest(rows: Sequence[Row], dimension: str, reference: str, unit: Unit) -> str:
+    known = [row for row in rows if row["gap"] is not None and "null" not in row["segment"]]
+    if not known:
+        return "No gap can be told yet."
+    row = max(known, key=lambda one: abs(float(one["gap"])))
+    name = wording.segment_value(row["segment"], dimension)
+    return f"The widest gap to {reference}: {name}, {unit.change(row['gap'])}."
+
+
+def _group(row: Row, dimension: str, unit: Unit, greatest: float) -> Group:
+    value, reference = row["value"], row["reference_value"]
+    low, high = row.get("ci_low"), row.get("ci_high")
+    return Group(
+        name=wording.segment_value(row["segment"], dimension),
+        value=_value(value, unit) if row["status"] != "suppressed" else "hidden",
+        exact=wording.exact(value),
+        n=row.get("n"),
+        gap="" if row["gap"] is None else unit.change(row["gap"]),
+        gap_interval="" if low is None or high is None else f"{unit.change(low)} to {unit.change(high)}",
+        bar=charts.share_bar(
+            0.0 if value is None else abs(float(value)) / greatest,
+            against=None if reference is None else abs(float(reference)) / greatest,
+        ),
+        unknown="null" in row["segment"],
+    )
+
+
+# --- the loop: needs, bets, decisions, risks --------------------------------------------------------------
+
+
+def _need(row: Row) -> Need:
+    people = "" if row["people"] is None else f"{wording.number(row['people'])} people"
+    return Need(row["statement"], people, row["source"])
+
+
+def _bets(rows: Rows, units: dict[str, Unit], titles: dict[str, str]) -> tuple[list[BetSays], Markup]:
+    needs = {row["need"]: row["statement"] for row in rows["needs"]}
+    results: dict[str, list[Row]] = {}
+    for row in rows["bet_results"]:
+        results.setdefault(row["bet"], []).append(row)
+    dots, says = [], []
+    for row in rows["bets"]:
+        of_bet = results.get(row["bet"], [])
+        dot = _dot(row["title"] or row["bet"], of_bet)
+        if dot is not None:
+            dots.append(dot)
+        says.append(_bet(row, of_bet, needs, units, titles, len(dots) if dot else None, dot))
+    chart = charts.two_by_two(f"What {len(dots)} bets changed: impact to the right, business upwards", dots)
+    return says, chart
+
+
+def _dot(title: str, results: Sequence[Row]) -> Bet | None:
+    """Impact as the share of what was hoped for: 1 is all of it, less than 0 is the wrong way."""
+    for row in results:
+        if row["measured"] is None or not row["expected"] or row["business_change"] is None:
+            continue
+        certain = row["ci_low"] is not None and (row["ci_low"] > 0) == (row["ci_high"] > 0)
+        impact = float(row["measured"]) / float(row["expected"])
+        return Bet(title, max(-3.0, min(3.0, impact)), float(row["business_change"]), certain)
+    return None
+
+
+def _bet(
+    row: Row,
+    results: Sequence[Row],
+    needs: dict[str, str],
+    units: dict[str, Unit],
+    titles: dict[str, str],
+    number: int | None,
+    dot: Bet | None,
+) -> BetSays:
+    statuses = [result["status"] for result in results] or ["too_early"]
+    status = next(
+        (one for one in ("failed", "too_early", "holding", "proven") if one in statuses), statuses[0]
+    )
+    cost = "" if row["cost"] is None else Unit(row["cost_unit"] or "1").of(row["cost"])
+    return BetSays(
+        number=number,
+        title=row["title"] or row["bet"],
+        need=needs.get(row["need"], ""),
+        hypothesis=row["hypothesis"] or "",
+        launched=wording.day(row["launched"]) if row["launched"] else "not launched",
+        cost=cost,
+        status=status,
+        status_words=wording.said(wording.BET_STATUSES, status),
+        quadrant="" if dot is None else QUADRANTS[dot.impact > 0, dot.business > 0],
+        results=[_result(result, units, titles) for result in results],
+    )
+
+
+def _result(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> str:
+    unit = units.get(row["metric"], Unit("1"))
+    who = "" if (row.get("segment") or "{}") == "{}" else f" ({wording.segment(row['segment'])})"
+    name = f"{titles.get(row['metric'], row['metric'])}{who}"
+    hoped = f"hoped for {unit.change(row['expected'])}"
+    if row["measured"] is None:
+        return f"{name}: nothing measured yet, {hoped}."
+    interval = ""
+    if row["ci_low"] is not None and row["ci_high"] is not None:
+        interval = f" (95 % interval {unit.change(row['ci_low'])} to {unit.change(row['ci_high'])})"
+    method = f", {row['method']}" if row["method"] else ""
+    business = ""
+    if row["business_change"] is not None and row["business_metric"]:
+        title = titles.get(row["business_metric"], row["business_metric"])
+        business = f" {title}: {wording.relative(row['business_change'])}."
+    return f"{name}: {unit.change(row['measured'])}{interval}, {hoped}{method}.{business}"
+
+
+def _events(rows: Iterable[Row], titles: dict[str, str]) -> list[Event]:
+    return [
+        Event(
+            day=wording.day(row["at"]),
+            kind=row["kind"],
+            title=row["title"],
+            url=row["url"] if str(row["url"] or "").startswith(("https://", "http://")) else None,
+            metrics=[titles.get(name, name) for name in json.loads(row["metrics"] or "[]")],
+        )
+        for row in sorted(rows, key=lambda row: row["at"], reverse=True)
+    ]
+
+
+def _risk(row: Row, titles: dict[str, str]) -> Risk:
+    due = wording.day(row["due"]) if row["due"] else "no review is planned"
+    return Risk(
+        statement=row["statement"],
+        who=row["who"] or "",
+        guardrail=titles.get(row["metric"], "") if row["metric"] else "",
+        metric=row["metric"] if row["metric"] in titles else None,
+        owner=row["owner"] or "",
+        review=f"overdue since {due}" if row["overdue"] else due,
+        overdue=bool(row["overdue"]),
+    )
+
+
+def _ledger(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "No event has come yet."
+    row = {name: int(value) for name, value in rows[0].items() if name != "product"}
+    return (
+        f"{wording.count(row['received'], 'event')} received: {row['counted']:,} counted,"
+        f" {row['duplicates']:,} sent twice, {row['quarantined']:,} in quarantine."
+    )

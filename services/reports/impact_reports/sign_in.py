@@ -1,0 +1,119 @@
+"""Who may see what: keys with the scope `read`, sent by programs or exchanged for a signed cookie."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from impact_reports.problems import Problem, unauthorized
+from impact_schemas.keys import opens, split_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from impact_schemas.keys import ApiKey, KeyStore
+
+COOKIE = "impact_session"
+SESSION_S = 12 * 3600
+SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks: `product` is the only one that they may see, None: all of them."""
+
+    product: str | None
+    signed_in: bool = False
+
+    def require(self, product: str) -> None:
+        """Raises Problem 403."""
+        if self.product not in (None, product):
+            raise Problem(403, "other_product", f"Your key opens {self.product}, and not this product.")
+
+
+class Access:
+    """Keys and sessions. `open_to_all`: without either everybody sees everything."""
+
+    def __init__(
+        self, keys: KeyStore, session_key: bytes, clock: Callable[[], int], *, open_to_all: bool
+    ) -> None:
+        self._keys = keys
+        self._session_key = session_key
+        self._clock = clock
+        self._open = open_to_all
+
+    async def viewer(self, request: Request) -> Viewer:
+        """By the request's key, else its cookie. Raises Problem 401 or 403."""
+        header = request.headers.get("authorization")
+        if header is not None:
+            scheme, _, text = header.partition(" ")
+            return Viewer((await self._opened(text if scheme.lower() == "bearer" else "")).product)
+        key = await self._of_session(request.cookies.get(COOKIE, ""))
+        if key is not None:
+            return Viewer(key.product, signed_in=True)
+        if self._open:
+            return Viewer(None)
+        raise unauthorized("Send `Authorization: Bearer <key>` with a key that has the scope read.")
+
+    async def sign_in(self, text: str, response: Response, *, secure: bool) -> None:
+        """Gives the holder of the key a session. Raises Problem 401 or 403."""
+        key = await self._opened(text.strip())
+        expires = self._clock() // SECOND_US + SESSION_S
+        response.set_cookie(
+            COOKIE,
+            f"{key.key_id}.{expires}.{self._mac(key.key_id, expires)}",
+            max_age=SESSION_S,
+            httponly=True,
+            samesite="lax",
+            secure=secure,
+        )
+
+    async def _opened(self, text: str) -> ApiKey:
+        parts = split_key(text.strip())
+        key = None if parts is None else await self._keys.find(parts[0])
+        if key is None or parts is None or not opens(key, parts[1], self._clock()):
+            raise unauthorized("The key is unknown, expired or revoked: impact keys create --scope read.")
+        return _readable(key)
+
+    async def _of_session(self, cookie: str) -> ApiKey | None:
+        """The key of a session that is signed by us, not over, and whose key is still valid."""
+        key_id, _, rest = cookie.partition(".")
+        expires, _, mac = rest.partition(".")
+        if not expires.isascii() or not expires.isdecimal() or len(expires) > len("9999999999"):
+            return None
+        now = self._clock()
+        signed = hmac.compare_digest(mac.encode(), self._mac(key_id, int(expires)).encode())
+        if not signed or int(expires) * SECOND_US <= now:
+            return None
+        key = await self._keys.find(key_id)
+        if (
+            key is None
+            or key.revoked_at is not None
+            or (key.expires_at is not None and key.expires_at <= now)
+        ):
+            return None
+        return key
+
+    def _mac(self, key_id: str, expires: int) -> str:
+        return hmac.new(self._session_key, f"session {key_id} {expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def _readable(key: ApiKey) -> ApiKey:
+    if not key.scopes & {"read", "admin"}:
+        raise Problem(403, "scope_missing", "The key may not read numbers: use one with the scope read.")
+    return key
+
+
+def same_origin(request: Request) -> None:
+    """Raises Problem 403 for a form that another site sent."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Problem(
+            403, "other_origin", "This form came from another site: open the page here, and try again."
+        )

@@ -1,0 +1,118 @@
+"""What is not known about a product's numbers, in plain sentences. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from impact_reports import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from impact_reports.queries import Row, Rows
+
+MUCH = 0.05  # a share of unknown groups from which differences between groups are in doubt
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """One thing that is not known, and what follows from it."""
+
+    title: str
+    sentence: str
+    metric: str | None = None
+
+
+def of_product(rows: Rows) -> list[Unknown]:
+    """Groups first, then values, then events; empty if all is known."""
+    titles = {row["metric"]: row["title"] for row in rows["metrics"]}
+    return [
+        *_groups(rows["coverage"], titles),
+        *_values(rows["statuses"], titles),
+        *_late(rows["revisions"], titles),
+        *_quarantined(rows["quarantine"]),
+        *_lost(rows["log_holes"]),
+    ]
+
+
+def _groups(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
+    found = []
+    for row in rows:
+        share = row["share_unknown"]
+        if not share:
+            continue
+        dimension = row["dimension"].replace("_", " ")
+        doubt = " Differences between the groups may be no more than that." if share >= MUCH else ""
+        found.append(
+            Unknown(
+                f"{titles.get(row['metric'], row['metric'])} by {dimension}",
+                f"For {wording.percent(share)} of the events the {dimension} is unknown.{doubt}",
+                row["metric"],
+            )
+        )
+    return found
+
+
+_STATUS_SAYS = {
+    "suppressed": "{} hidden, because too few people stand behind each.",
+    "stale": "{} stale: nothing new has come for longer than agreed.",
+    "no_data": "{} without any event: nobody knows.",
+}
+
+
+def _values(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
+    found: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row["status"] in _STATUS_SAYS:
+            key = (row["metric"], row["status"])
+            found[key] = found.get(key, 0) + int(row["rows"])
+    return [
+        Unknown(
+            titles.get(metric, metric),
+            _STATUS_SAYS[status].format(f"{wording.count(amount, 'value')} {'is' if amount == 1 else 'are'}"),
+            metric,
+        )
+        for (metric, status), amount in sorted(found.items())
+    ]
+
+
+_REASONS = {
+    "late": "events that came late",
+    "retraction": "events that were taken back",
+    "correction": "corrections",
+    "rebuild": "a new count of history",
+}
+
+
+def _late(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        days = wording.count(int(row["rows"]), "day value")
+        found.setdefault(row["metric"], []).append(f"{days} by {wording.said(_REASONS, row['reason'])}")
+    return [
+        Unknown(
+            titles.get(metric, metric),
+            f"Changed after the day was over: {', '.join(reasons)}. More may follow.",
+            metric,
+        )
+        for metric, reasons in sorted(found.items())
+    ]
+
+
+def _quarantined(rows: Iterable[Row]) -> list[Unknown]:
+    codes = {row["code"]: int(row["rows"]) for row in rows}
+    if not codes:
+        return []
+    reasons = ", ".join(f"{code.replace('_', ' ')}: {amount:,}" for code, amount in sorted(codes.items()))
+    total = wording.count(sum(codes.values()), "event")
+    return [
+        Unknown("Quarantine", f"{total} could not be counted ({reasons}) and can be replayed once mended.")
+    ]
+
+
+def _lost(rows: Iterable[Row]) -> list[Unknown]:
+    lost = sum(int(row["last_offset"]) - int(row["first_offset"]) + 1 for row in rows)
+    if not lost:
+        return []
+    return [Unknown("Lost by the log", f"{wording.count(lost, 'record')} of the event log cannot be read.")]
