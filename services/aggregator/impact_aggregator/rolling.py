@@ -17,6 +17,7 @@ from impact_aggregator.fold import BucketKey
 from impact_aggregator.leadership import hold_lease
 from impact_aggregator.merged import Inputs, MergedBuckets
 from impact_aggregator.partial import QUANTILES, Partial
+from impact_aggregator.protection.blocks import Extent
 from impact_aggregator.rules import TOTAL, Series
 from impact_aggregator.values import Input, Metrics, Name, Reading, reading_of
 from impact_aggregator.windows import (
@@ -70,6 +71,7 @@ class Point(NamedTuple):
     series: Series
     window: str
     reading: Reading
+    extent: Extent = Extent()  # of a protected metric: the closed blocks that it is made of
 
 
 class Rolling:
@@ -351,7 +353,7 @@ class Rolling:
                         gone.append(key)
                         continue
                     reading = self._reading(name, segment, period.span.name, inputs, stale=False)
-                    rows.append((*key, period.ends_at, reading.value, reading.n, reading.status, now))
+                    rows.append((*key, period.ends_at, reading.value, reading.n, reading.status, now, None))
         await self._enter_derived(connection, changed)
         await bulk.upsert(connection, tuple(period_value.c), rows)
         await bulk.delete_by_key(connection, tuple(period_value.primary_key), gone)
@@ -427,7 +429,7 @@ async def _write_points(connection: AsyncConnection, points: list[Point], now: i
     await bulk.upsert(
         connection,
         tuple(rolling_value.c),
-        [(point.series.series_id, point.window, *point.reading, now) for point in there],
+        [(point.series.series_id, point.window, *point.reading, now, *point.extent) for point in there],
     )
     gone = [(point.series.series_id, point.window) for point in points if point.reading.status == _GONE]
     await bulk.delete_by_key(connection, tuple(rolling_value.primary_key), gone)

@@ -7,6 +7,7 @@ blocks within it, counted back from the end of the last one.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
 
@@ -14,6 +15,14 @@ RESOLUTIONS = {"day": "1d", "week": "1w", "month": "1mo"}  # as the view metric_
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MONDAY = 4 * DAY  # 1970-01-05
 _WEEK = 7 * DAY
+
+
+class Extent(NamedTuple):
+    """The closed blocks that a window is made of."""
+
+    hidden: int | None = None  # how many of them hide the cell in question
+    start: int | None = None
+    end: int | None = None
 
 
 def block_start(kind: str, moment: int) -> int:
