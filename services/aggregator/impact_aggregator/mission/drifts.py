@@ -1,0 +1,187 @@
+"""Drifts over a span: business up while impact goes down, and a group worse while the total improves.
+
+A change counts only beyond chance (`estimates.differs`). A window holds the running day, so of counts, sums
+and people a fall counts only if the rest of the day, at the window's pace, would not make up for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from impact_aggregator.mission import estimates
+from impact_aggregator.mission.board import is_better, is_worse, main_window, split_of, to_nanos
+from impact_aggregator.mission.equity import groups
+from impact_aggregator.mission.guards import length_in_order
+from impact_aggregator.mission.pairs import pairs
+from impact_aggregator.mission.trends import Known, is_followed, length_of
+from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
+from impact_aggregator.rules import TOTAL
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from impact_aggregator.mission.board import Board
+    from impact_aggregator.mission.violations import Severity
+    from impact_schemas.catalog import Metric
+    from impact_schemas.catalog.judging import Divergence
+
+_ADDITIVE = ("count", "sum", "unique")
+
+# --- changes over a span ------------------------------------------------------------------------------
+
+
+class _Change(NamedTuple):
+    """A value now and a span ago."""
+
+    before: Known
+    after: Known
+    is_better: bool
+    is_worse: bool
+
+    @property
+    def relative(self) -> float | None:
+        return None if self.before.value == 0 else (self.after.value / self.before.value) - 1
+
+
+def _change(metric: Metric, kind: estimates.Kind, before: Known, after: Known, done: float) -> _Change:
+    """`done`: the share of the window at `after` that is over, 1 if all of it."""
+    fallen = Known(after.value / done, after.n)
+    is_rise = after.value > before.value and estimates.differs(kind, after, before)
+    is_fall = fallen.value < before.value and estimates.differs(kind, fallen, before)
+    step = 1 if is_rise else -1 if is_fall else 0
+    return _Change(before, after, is_better(metric, step), is_worse(metric, step))
+
+
+def _change_now(board: Board, name: str, segment: str, window: str, over: int) -> _Change | None:
+    metric = board.catalog.metrics[name]
+    before = board.trend(name, segment, window).at(floor(board.now, DAY) + DAY - over)
+    after = board.known(name, segment, window)
+    if before is None or after is None:
+        return None
+    done = 1.0
+    if window != ALL_TIME and metric.aggregate in _ADDITIVE and WINDOWS[window].resolution == "1d":
+        length = WINDOWS[window].length
+        done = (length - DAY + board.now % DAY) / length
+    return _change(metric, estimates.kind_of(board.catalog, metric), before, after, done)
+
+
+def _change_at(board: Board, name: str, segment: str, window: str, over: int, at: int) -> _Change | None:
+    metric, trend = board.catalog.metrics[name], board.trend(name, segment, window)
+    before, after = trend.at(at - over), trend.at(at)
+    if before is None or after is None:
+        return None
+    return _change(metric, estimates.kind_of(board.catalog, metric), before, after, 1.0)
+
+
+# --- divergence ---------------------------------------------------------------------------------------
+
+
+def divergences(board: Board) -> Iterator[Judgement]:
+    """Each impact metric against the business metric that it names, or all that it shares a window with.
+
+    A span that the catalog names makes it critical: somebody has thought about it.
+    """
+    metrics = board.catalog.metrics
+    for impact, metric in metrics.items():
+        if metric.divergence is not None:
+            yield _divergence(
+                board, impact, metric.divergence.business, _span_of(metric.divergence), "critical"
+            )
+    for impact, business, windows in pairs(board):
+        if metrics[impact].divergence is None and any(is_followed(window) for window in windows):
+            yield _divergence(board, impact, business, None, "warning")
+
+
+def _span_of(divergence: Divergence) -> int | None:
+    return None if divergence.over is None else int(divergence.over.total_seconds()) * 1_000_000 // DAY * DAY
+
+
+def _divergence(board: Board, impact: str, business: str, over: int | None, severity: Severity) -> Judgement:
+    metrics = board.catalog.metrics
+    rule = f"{impact}_against_{business}"
+    subject = (rule, impact, TOTAL)
+    window = _shared_window(metrics[impact], metrics[business], over)
+    if window is None:
+        return Judgement(subject, is_known=False)
+    span = over or length_of(window)
+
+    def holds(impact_change: _Change | None, other: _Change | None) -> bool | None:
+        if impact_change is None or other is None:
+            return None
+        return impact_change.is_worse and other.is_better
+
+    def held(at: int) -> bool | None:
+        one = _change_at(board, impact, TOTAL, window, span, at)
+        return holds(one, _change_at(board, business, TOTAL, window, span, at))
+
+    change = _change_now(board, impact, TOTAL, window, span)
+    of_business = _change_now(board, business, TOTAL, window, span)
+    if change is None or of_business is None:
+        return Judgement(subject, is_known=False)
+    if not holds(change, of_business):
+        return Judgement(subject, is_known=True)
+    since, is_traced = since_when(board.now, held)
+    row = ViolationRow(
+        *(board.product, rule, impact, TOTAL, since, "divergence", window, None),
+        *(to_nanos(change.relative), to_nanos(of_business.relative)),
+        f"Over {span // DAY} days {metrics[business].title} went from {_moved(of_business)},"
+        f" {metrics[impact].title} from {_moved(change)}: business up, impact down",
+        severity,
+    )
+    return Judgement(subject, is_known=True, row=row, is_traced=is_traced)
+
+
+def _shared_window(one: Metric, other: Metric, over: int | None) -> str | None:
+    """The longest that fits into the span (90 days if none is given); else all time; else the shortest."""
+    shared = [window for window in one.windows if window in other.windows and is_followed(window)]
+    most = over or 90 * DAY
+    fitting = [window for window in shared if length_in_order(window) <= most]
+    if fitting:
+        return max(fitting, key=length_in_order)
+    return ALL_TIME if ALL_TIME in shared else min(shared, key=length_in_order, default=None)
+
+
+# --- left behind --------------------------------------------------------------------------------------
+
+
+def left_behind(board: Board) -> Iterator[Judgement]:
+    """Each known group of a metric's equity dimension, over the metric's main window."""
+    for name, metric in board.catalog.metrics.items():
+        window = main_window(metric)
+        if metric.equity is None or not is_followed(window):
+            continue
+        total = _change_now(board, name, TOTAL, window, length_of(window))
+        for segment in groups(board, name, metric.equity.dimension):
+            if None not in split_of(segment).values():
+                yield _group(board, name, segment, window, total)
+
+
+def _group(board: Board, name: str, segment: str, window: str, total: _Change | None) -> Judgement:
+    rule = f"{name}_left_behind"
+    subject, span = (rule, name, segment), length_of(window)
+    change = _change_now(board, name, segment, window, span)
+    if total is None or change is None:
+        return Judgement(subject, is_known=False)
+    if not (total.is_better and change.is_worse):
+        return Judgement(subject, is_known=True)
+
+    def held(at: int) -> bool | None:
+        of_total = _change_at(board, name, TOTAL, window, span, at)
+        own = _change_at(board, name, segment, window, span, at)
+        return None if of_total is None or own is None else of_total.is_better and own.is_worse
+
+    since, is_traced = since_when(board.now, held)
+    group = ", ".join(f"{dimension} {value}" for dimension, value in split_of(segment).items())
+    row = ViolationRow(
+        *(board.product, rule, name, segment, since, "left_behind", window, None),
+        *(to_nanos(change.after.value), to_nanos(change.before.value)),
+        f"Over {span // DAY} days {board.catalog.metrics[name].title} went from {_moved(total)} in total,"
+        f" but from {_moved(change)} for {group}",
+        "warning",
+    )
+    return Judgement(subject, is_known=True, row=row, is_traced=is_traced)
+
+
+def _moved(change: _Change) -> str:
+    return f"{shown(change.before.value)} to {shown(change.after.value)}"
