@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from impact_cli import catalogs, event_logs, logs
 from impact_cli.keys import ensure_keys, write_secret
-from impact_cli.operations import MetricsGuard, is_loopback, operations_app
+from impact_cli.operations import ByPath, MetricsGuard, is_loopback, operations_app
 from impact_cli.server import listen, serve, url_of
 from impact_cli.settings import (
     KEYS_FILE,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from impact_aggregator.runner import Aggregator
     from impact_cli.operations import Check
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
     from impact_schemas.catalog import Catalog
 
 log = structlog.get_logger(__name__)
+
+OPERATIONS_PATHS = ("/healthz", "/readyz", "/metrics")
+DOOR_PATHS = ("/v1/events", "/docs", "/openapi.json", *OPERATIONS_PATHS)
 
 
 # --- the processes ------------------------------------------------------------------------------------
@@ -82,6 +87,12 @@ def aggregator(settings: Settings) -> None:
     found = catalogs.load(settings.catalog_path())
     with listen(settings.host, settings.metrics_port) as listening:
         _run(settings, _aggregator(settings, found, listening))
+
+
+def reports(settings: Settings) -> None:
+    """The pages and the query API alone. Raises SettingsError, Refused, SchemaOutOfDate."""
+    with listen(settings.host, settings.port) as listening:
+        _run(settings, _reports_alone(settings, listening))
 
 
 async def migrate(settings: Settings, *, print_only: bool) -> list[str]:
@@ -132,6 +143,7 @@ async def _up(
             _door(settings, found, engine, registry, writer, {"aggregator": counting.ready})
         )
         guard_metrics(door.app, settings)
+        pages = await stack.enter_async_context(_reports(settings))
 
         async def use(changed: Mapping[str, Catalog]) -> None:
             await ensure_keys(engine, folder / KEYS_FILE, changed)
@@ -139,9 +151,16 @@ async def _up(
             door.rules.use(changed)
 
         url = url_of(listening)
-        log.info("started", url=url, docs=f"{url}/docs", keys=str(folder / KEYS_FILE), products=sorted(found))
+        log.info(
+            "started",
+            url=url,
+            pages=f"{url}/",
+            docs=f"{url}/docs",
+            keys=str(folder / KEYS_FILE),
+            products=sorted(found),
+        )
         watching = catalogs.watch(settings.catalog_path(), use)
-        await _serve(door.app, listening, _count(counting), watching)
+        await _serve(ByPath(DOOR_PATHS, door.app, pages), listening, _count(counting), watching)
 
 
 async def _ingest(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
@@ -173,6 +192,41 @@ async def _aggregator(settings: Settings, found: Mapping[str, Catalog], listenin
 
         log.info("started", url=url_of(listening), products=sorted(found))
         await _serve(app, listening, _count(counting), catalogs.watch(settings.catalog_path(), use))
+
+
+async def _reports_alone(settings: Settings, listening: socket.socket) -> None:
+    async with _database(settings) as engine:
+        await schema.check(engine)
+        operations = operations_app(CollectorRegistry(), {"database": partial(_answers, engine)})
+        async with _reports(settings) as pages:
+            log.info("started", url=url_of(listening))
+            await _serve(ByPath(OPERATIONS_PATHS, operations, pages), listening)
+
+
+@asynccontextmanager
+async def _reports(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The pages, over connections of their own: readers and the aggregator do not wait for each other."""
+    from impact_reports.app import create_app
+
+    key = settings.session_key
+    async with _database(settings) as engine:
+        keys = SqlKeyStore(engine)
+        await keys.start()
+        try:
+            yield create_app(
+                engine,
+                keys,
+                # without the setting everybody signs in again after a restart
+                session_key=key.get_secret_value().encode() if key else secrets.token_bytes(32),
+                open_to_all=is_loopback(settings.host),
+            )
+        finally:
+            await keys.stop()
+
+
+async def _answers(engine: AsyncEngine) -> bool:
+    await schema.check(engine)
+    return True
 
 
 class _Door(NamedTuple):
@@ -297,7 +351,7 @@ def ensure_pseudonym_key(settings: Settings, folder: Path) -> None:
         )
 
 
-async def _serve(app: Starlette, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
+async def _serve(app: ASGIApp, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
     # what is here now stays to the end: the collector need not look at it again
     gc.collect()
     gc.freeze()

@@ -64,6 +64,15 @@ def aggregator() -> None:
 
 @app.command()
 @answered
+def reports() -> None:
+    """Run the pages and the query API: read-only, over the metrics database."""
+    from impact_cli import assemble
+
+    assemble.reports(settings.load())
+
+
+@app.command()
+@answered
 def migrate(
     data: Data = None,
     print_only: Annotated[bool, typer.Option("--print", help="Only show what would be done.")] = False,

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
@@ -67,6 +67,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class ByPath:
+    """ASGI: two applications on one port; `first` has these paths and what is below them."""
+
+    def __init__(self, paths: Collection[str], first: ASGIApp, other: ASGIApp) -> None:
+        self._paths = frozenset(paths)
+        self._first = first
+        self._other = other
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The start and the end of the server are the first one's."""
+        mine = scope["type"] != "http" or any(
+            scope["path"] == path or scope["path"].startswith(f"{path}/") for path in self._paths
+        )
+        await (self._first if mine else self._other)(scope, receive, send)
 
 
 class MetricsGuard:

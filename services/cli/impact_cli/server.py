@@ -18,7 +18,7 @@ from impact_cli.terminal import Refused
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 GRACE_S = 10  # what a request under way may take after the signal; below the 30 s of most supervisors
 KEEP_ALIVE_S = 75  # longer than a load balancer's 60: it must be the one that closes
@@ -47,7 +47,7 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(app: Starlette, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
+async def serve(app: ASGIApp, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
     """Serves `app` with the work `beside` it until SIGTERM, SIGINT, or the end of any of them.
 
     Requests under way get GRACE_S to end; then the work beside is cancelled. Raises what any of it raised,
@@ -76,7 +76,7 @@ async def serve(app: Starlette, listening: socket.socket, *beside: Coroutine[Non
         task.result()
 
 
-def _config(app: Starlette, heads: HeadLimits) -> uvicorn.Config:
+def _config(app: ASGIApp, heads: HeadLimits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=bounded(heads),  # with httptools, which refuses the request smuggling that h11 lets pass

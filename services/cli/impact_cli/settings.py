@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     port: Port = 8080
     metrics_port: Port = 9100
     metrics_token: SecretStr | None = None
+    session_key: Annotated[SecretStr, Field(min_length=32)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     kafka_topic: str = "impact.events.v1"
