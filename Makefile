@@ -9,11 +9,11 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := libs services examples deploy tests benchmarks docs
+SOURCES := libs services examples deploy tests benchmarks proof docs
 ARGS ?=
 QUIXSTREAMS := .cache/quixstreams/installed
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench proof lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: $(VENV)/dev.stamp ## linters, formatting, types, import rules, Dockerfile
 
 bench: $(VENV)/dev.stamp $(QUIXSTREAMS) ## measure, and write docs/performance.md (12 min); less: QUICK=1, ONLY=aggregator,growth
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(ARGS)
+
+proof: $(VENV)/dev.stamp ## break it under load and check the ledger (hours); less: FAULT=zombie,lost-commit SEED=7 PACE=0.1
+	$(BIN)/python -m proof $(if $(FAULT),--fault $(FAULT)) $(if $(SEED),--seed $(SEED)) $(if $(PACE),--pace $(PACE)) $(ARGS)
 
 lock: $(VENV)/dev.stamp ## after a change of dependencies in pyproject.toml: bring uv.lock and requirements/ up to date
 	$(BIN)/uv lock

@@ -144,7 +144,7 @@ def _settle_unknown(service: Topology, ledger: Ledger) -> int:
         if kind == "collected"
     ]
     headers = {"Authorization": f"Bearer {service.key}"}
-    with httpx.Client(base_url=service.doors[0].url, headers=headers, timeout=10, verify=False) as client:  # noqa: S501 (no TLS here; making a context takes long)
+    with httpx.Client(base_url=service.doors[0].url, headers=headers, timeout=10, verify=False) as client:
         counted = [number for number in numbers if _status(client, number) == "counted"]
     ledger.rows("DROP TABLE IF EXISTS found_counted")
     ledger.rows("CREATE TEMP TABLE found_counted (number INTEGER PRIMARY KEY)")
@@ -212,7 +212,7 @@ def expected_values(ledger: Ledger) -> dict[Key, tuple[float, int]]:
             for site in ("NULL", "site") if metric.by_site else ("NULL",):
                 segment = "'{}'" if site == "NULL" else "json_object('site', site)"
                 sql = (
-                    f"SELECT {segment}, {start}, {metric.value}, {metric.n} FROM counted"  # noqa: S608 (constants)
+                    f"SELECT {segment}, {start}, {metric.value}, {metric.n} FROM counted"
                     f" WHERE {metric.where} GROUP BY 1, 2"
                 )
                 for key, begins, value, n in ledger.rows(sql):
@@ -225,8 +225,8 @@ def expected_values(ledger: Ledger) -> dict[Key, tuple[float, int]]:
 def _add_newest(ledger: Ledger, found: dict[Key, tuple[float, int]]) -> None:
     for level, length in {"all": 0, **_LEVELS}.items():
         start = f"time_ms / {length} * {length}" if length else "0"
-        # SQLite gives the other columns of the row that has the maximum
-        sql = f"SELECT {start}, MAX(time_ms), {_KG}, COUNT(*) FROM counted GROUP BY 1"  # noqa: S608 (constants)
+        # SQLite gives the other columns of the row with the maximum
+        sql = f"SELECT {start}, MAX(time_ms), {_KG}, COUNT(*) FROM counted GROUP BY 1"
         for begins, newest, value, n in ledger.rows(sql):
             if newest is not None:
                 found["newest", level, "{}", begins] = (float(value), int(n))

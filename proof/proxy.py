@@ -1,4 +1,4 @@
-"""A TCP proxy that can be made to misbehave: cut, hold, delay, trickle, reset in mid-frame, lose an answer."""
+"""A TCP proxy that misbehaves when told: cut, hold, delay, trickle, reset in mid-frame, lose an answer."""
 
 from __future__ import annotations
 

@@ -84,11 +84,15 @@ def _on_one_service(
     fault: Fault, folder: Path, seeds: Sequence[int], pace: float, servers: Servers | None
 ) -> Iterator[Result]:
     ledger = Ledger(folder / "ledger.db")
-    with _service(fault, folder, servers) as service:
-        for place, seed in enumerate(list(seeds)):
-            scene = Scene(service, random.Random(f"{fault.name}/{seed}"), pace)
-            yield play(fault, scene, ledger, seed, first=place * fault.load.workers)
-    ledger.close()
+    try:
+        with _service(fault, folder, servers) as service:
+            for place, seed in enumerate(list(seeds)):
+                scene = Scene(service, random.Random(f"{fault.name}/{seed}"), pace)
+                yield play(fault, scene, ledger, seed, first=place * fault.load.workers)
+    except (RuntimeError, OSError, TimeoutError) as error:
+        yield Result(fault.name, seeds[0], False, 0.0, [], None, f"the service did not start or end: {error}")
+    finally:
+        ledger.close()
 
 
 @contextmanager
@@ -130,7 +134,7 @@ def play(fault: Fault, scene: Scene, ledger: Ledger, seed: int, first: int = 0) 
 
 
 def _alone(fault: Fault, folder: Path, seed: int, pace: float) -> Result:
-    assert fault.alone is not None  # noqa: S101 (the caller has looked)
+    assert fault.alone is not None
     started = time.monotonic()
     told, broken = [], ""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +10,7 @@ from proof.load import LoadPlan
 from proof.topologies import EmbeddedTopology, ProductionTopology, Servers
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
     from pathlib import Path
 
@@ -32,13 +32,13 @@ class Scene:
     @property
     def production(self) -> ProductionTopology:
         """The service on Kafka and PostgreSQL."""
-        assert isinstance(self.service, ProductionTopology)  # noqa: S101 (the fault says which one it needs)
+        assert isinstance(self.service, ProductionTopology)
         return self.service
 
     @property
     def embedded(self) -> EmbeddedTopology:
         """The service in one process."""
-        assert isinstance(self.service, EmbeddedTopology)  # noqa: S101 (the same)
+        assert isinstance(self.service, EmbeddedTopology)
         return self.service
 
     @property

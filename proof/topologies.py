@@ -150,15 +150,15 @@ def _kafka_behind(
     """A broker with a listener for each process, which tells its clients the port of their proxy."""
     folder.mkdir(parents=True)
     server = KafkaServer(folder)
-    listeners = [server._settings["listeners"]]  # noqa: SLF001 (the rig's own settings, extended)
-    advertised = [server._settings["advertised.listeners"]]  # noqa: SLF001 (the same)
-    protocols = [server._settings["listener.security.protocol.map"]]  # noqa: SLF001 (the same)
+    listeners = [server._settings["listeners"]]
+    advertised = [server._settings["advertised.listeners"]]
+    protocols = [server._settings["listener.security.protocol.map"]]
     for name in inside:
         listener = name.upper().replace("-", "_")
         listeners.append(f"{listener}://127.0.0.1:{inside[name]}")
         advertised.append(f"{listener}://127.0.0.1:{outside[name]}")
         protocols.append(f"{listener}:PLAINTEXT")
-    server._settings |= {  # noqa: SLF001 (the same)
+    server._settings |= {
         "listeners": ",".join(listeners),
         "advertised.listeners": ",".join(advertised),
         "listener.security.protocol.map": ",".join(protocols),
@@ -216,7 +216,7 @@ class ProductionTopology(Service):
 
     def run(self, *command: str) -> str:
         """One command of `impact`, past the proxies."""
-        done = subprocess.run(  # noqa: S603 (our own command)
+        done = subprocess.run(
             [*IMPACT, *command],
             cwd=self.folder,
             env={**os.environ, **self.direct_settings()},
