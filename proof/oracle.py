@@ -236,8 +236,8 @@ def shown_values(service: Topology) -> dict[Key, tuple[float, int]]:
     """The same from the service's views."""
     found: dict[Key, tuple[float, int]] = {}
     for metric, segment, value, n in service.rows(
-        "SELECT metric, segment, value, n FROM rolling_metrics WHERE product = 'proof' AND time_window = 'all'"
-        " AND n > 0"
+        "SELECT metric, segment, value, n FROM rolling_metrics"
+        " WHERE product = 'proof' AND time_window = 'all' AND n > 0"
     ):
         found[metric, "all", _compact(segment), 0] = (_number(value), int(n))
     for metric, level, start, segment, value, n in service.rows(

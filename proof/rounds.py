@@ -123,7 +123,8 @@ def play(fault: Fault, scene: Scene, ledger: Ledger, seed: int, first: int = 0) 
             scene.moment(0.5, 1.0)
         finally:
             load.end()
-        verdict = oracle.check(scene.service, ledger, fault.drain_s)
+        if fault.settles:
+            verdict = oracle.check(scene.service, ledger, fault.drain_s)
     except oracle.Red as red:
         broken = str(red)
     except Exception as error:  # noqa: BLE001 - whatever went wrong, the round is not green

@@ -79,10 +79,11 @@ class Fault:
     name: str
     number: str  # in the list of faults
     what: str
-    kind: Kind
     inject: Callable[[Scene], None] | None = None
+    kind: Kind = "production"
     alone: Callable[[Path, random.Random, float], list[str]] | None = None
     load: LoadPlan = PLAIN
+    settles: bool = True  # False: the service has to stop; `inject` itself checks what it shows then
     drain_s: float = 90.0
     seeds: int = 3
     kafka_settings: dict[str, str] = field(default_factory=dict)

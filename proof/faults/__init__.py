@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from proof.faults import kills
+from proof.faults import broker, database, delivery, kills, network
 
-FAULTS = (*kills.FAULTS,)
+FAULTS = (*kills.FAULTS, *broker.FAULTS, *delivery.FAULTS, *database.FAULTS, *network.FAULTS)

@@ -73,6 +73,11 @@ class Process:
 
     def start(self) -> None:
         """Returns when it is ready."""
+        self.spawn()
+        wait_until(self.is_ready, f"{self.name} is ready")
+
+    def spawn(self) -> None:
+        """Starts it and returns at once."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.program, *self._command],
@@ -81,7 +86,11 @@ class Process:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._ready, f"{self.name} is ready")
+
+    def wait(self, timeout_s: float) -> int:
+        """Until it ends by itself; the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ends it; the exit code."""
@@ -101,14 +110,15 @@ class Process:
         """Whether it was ended by kill -9."""
         return self._process is not None and self._process.poll() == -signal.SIGKILL
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether it says so, or was killed. Raises RuntimeError if it has ended in another way."""
         assert self._process is not None
         if self.has_died():
             return True
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended: {self._log.read_text()[-3000:]}")
         try:
-            # no TLS here: a context for it takes a third of a second of the processor that the service starts on
+            # no TLS here: a context for it takes a third of a second of the processor
             return httpx.get(f"{self.url}/readyz", timeout=5, verify=False).status_code == 200
         except httpx.TransportError:
             return False
