@@ -19,7 +19,7 @@ from impact_aggregator.merged import Inputs, MergedBuckets
 from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.protection.blocks import Extent
 from impact_aggregator.rules import TOTAL, Series
-from impact_aggregator.values import Input, Metrics, Name, Reading, reading_of
+from impact_aggregator.values import Input, Metrics, Name, Reading, Spread, reading_of, spread_of
 from impact_aggregator.windows import (
     ALL_TIME,
     DAY,
@@ -72,6 +72,15 @@ class Point(NamedTuple):
     window: str
     reading: Reading
     extent: Extent = Extent()  # of a protected metric: the closed blocks that it is made of
+    spread: Spread | None = None  # of a mean that is shown
+
+
+class News(NamedTuple):
+    """What changed since somebody last asked."""
+
+    points: dict[tuple[int, str], Point]  # by series id and window; those that are gone among them
+    earlier: set[Series]  # counted series with a changed bucket of a day before today
+    is_all: bool  # whether whatever was known before is void
 
 
 class Rolling:
@@ -92,12 +101,18 @@ class Rolling:
         self._offered: tuple[Metrics, int] | None = None  # taken up between ticks, never within one
         self._merged = MergedBuckets()
         self._epoch: int | None = None
+        self._news = News({}, set(), is_all=True)
         self._forget()
 
     @property
     def points(self) -> Collection[Point]:
         """All current values, while this process leads; empty otherwise."""
         return self._points.values()
+
+    def take_news(self) -> News:
+        """What changed since the last call."""
+        news, self._news = self._news, News({}, set(), is_all=False)
+        return news
 
     def use(self, metrics: Metrics, generation: int) -> None:
         """Takes up the metrics of a catalog's generation; the next tick computes everything anew."""
@@ -124,7 +139,8 @@ class Rolling:
             return False
         for point in points:
             place = (point.series.series_id, point.window)
-            if point.reading.status == _GONE:
+            self._news.points[place] = point
+            if point.reading.status == GONE:
                 self._points.pop(place, None)
             else:
                 self._points[place] = point
@@ -137,6 +153,7 @@ class Rolling:
         self._states: dict[Name, tuple[tuple[bool, ...], tuple[bool, ...]]] = {}
         self._last_times: dict[Name, int | None] = {}
         self._points: dict[tuple[int, str], Point] = {}
+        self._news = News({}, set(), is_all=True)
         self._merged.clear()
 
     async def _tick(self, connection: AsyncConnection) -> list[Point] | None:
@@ -266,11 +283,12 @@ class Rolling:
                 )
                 for window in self._metrics.definition(name).windows:
                     reading = (
-                        Reading(None, None, _GONE)
+                        Reading(None, None, GONE)
                         if is_gone
                         else self._reading(name, segment, window, inputs, stale=stale)
                     )
-                    yield Point(own, window, reading)
+                    spread = None if reading.value is None else self._spread(own, window, inputs)
+                    yield Point(own, window, reading, spread=spread)
 
     def _reading(self, name: Name, segment: str, span: str, inputs: Inputs, *, stale: bool) -> Reading:
         parts, totals = (
@@ -279,6 +297,11 @@ class Rolling:
         )
         metric = self._metrics.definition(name)
         return reading_of(metric, self._metrics.aggregates(name), Input(parts, totals, stale))
+
+    @staticmethod
+    def _spread(one: Series, window: str, inputs: Inputs) -> Spread | None:
+        part = inputs.get((one.series_id, window))
+        return None if part is None else spread_of(part)
 
     def _fallen_silent(self, now: int) -> Iterator[Name]:
         """Metrics that were fresh at the last tick and are stale now, with no event that would say so."""
@@ -323,6 +346,8 @@ class Rolling:
         for row in rows:
             days[row.series_id].add(row.day)
         await self._learn(connection, days)
+        earlier = [series_id for series_id, of_series in days.items() if min(of_series) < floor(now, DAY)]
+        self._news.earlier.update(one for _, one in self._counted(earlier))
         await self._write_periods(connection, days, now)
         await _delete(connection, changed_day, rows)
 
@@ -403,7 +428,7 @@ class Rolling:
         await connection.execute(update(quarantine).where(old).values(payload=None))
 
 
-_GONE = "gone"  # of a segment all of whose events were taken back: it is not there, as if never sent
+GONE = "gone"  # of a segment all of whose events were taken back: it is not there, as if never sent
 
 
 def _is_of(resolution: str, table: Table) -> ColumnElement[bool]:
@@ -422,7 +447,7 @@ async def _delete(connection: AsyncConnection, changes: Table, rows: Sequence[Ro
 
 
 async def _write_points(connection: AsyncConnection, points: list[Point], now: int) -> None:
-    there = [point for point in points if point.reading.status != _GONE]
+    there = [point for point in points if point.reading.status != GONE]
     known = {point.series for point in there}
     rows = [(one.series_id, *one) for one in sorted(known)]
     await bulk.insert_missing(connection, tuple(series.c), rows)
@@ -431,5 +456,5 @@ async def _write_points(connection: AsyncConnection, points: list[Point], now: i
         tuple(rolling_value.c),
         [(point.series.series_id, point.window, *point.reading, now, *point.extent) for point in there],
     )
-    gone = [(point.series.series_id, point.window) for point in points if point.reading.status == _GONE]
+    gone = [(point.series.series_id, point.window) for point in points if point.reading.status == GONE]
     await bulk.delete_by_key(connection, tuple(rolling_value.primary_key), gone)

@@ -32,6 +32,14 @@ class Reading(NamedTuple):
     status: str
 
 
+class Spread(NamedTuple):
+    """Of the values behind a mean: what their variance and their top box are worked out from."""
+
+    total: int  # their sum, in nanos
+    squares: int  # the sum of their squares, in units of 10^-18
+    top: int | None  # how many are in the top box
+
+
 class Input(NamedTuple):
     """What a reading is made of: the metric itself, or those that it is derived from, in their order."""
 
@@ -153,6 +161,13 @@ class Metrics:
 def dimensions_of(segment: str) -> tuple[str, ...]:
     """The dimensions of a segment, sorted."""
     return () if segment == TOTAL else tuple(msgspec.json.decode(segment, type=dict[str, msgspec.Raw]))
+
+
+def spread_of(part: Partial) -> Spread | None:
+    """The spread of a partial aggregate that keeps one."""
+    if part.sum_squares is None:
+        return None
+    return Spread(part.sum or 0, part.sum_squares, part.top_count)
 
 
 def _is_silent(cadence: timedelta | None, last_time: int | None, now: int) -> bool:
