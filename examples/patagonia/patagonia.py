@@ -1,0 +1,122 @@
+"""Patagonia: each garment is made with less carbon, and all of them together with more.
+
+Recycled fabric and cleaner electricity bring the emissions of a garment down; more garments bring the total
+up, past its limit. Both numbers are always shown. A new edition of the factors for electricity holds for part
+of the year. Repair, resale and recycling grow, but not in Asia. One percent of the sales is given away, as
+promised.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from examples.story import Event, Story, course, days, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+__all__ = ["TITLE", "events", "moved"]
+
+TITLE = "Patagonia, a year of garments made and kept in use (one stands for a thousand)"
+
+REGIONS = {"americas": 0.5, "europe": 0.3, "asia": 0.2}
+MADE = course({"2025-11-22": 100, "2026-06-01": 112, "2026-11-21": 150})  # garments a day
+KEPT = {  # garments a day
+    "repair": course({"2025-11-22": 14, "2026-11-21": 21}),
+    "resale": course({"2025-11-22": 7, "2026-11-21": 9}),
+    "recycle": course({"2025-11-22": 5, "2026-11-21": 6}),
+}
+KEPT_IN_ASIA = course({"2026-06-01": 1.0, "2026-11-21": 0.45})  # the workshop there has moved
+KG_A_GARMENT = 0.42
+RECYCLED = {
+    "polyester": course({"2026-03-01": 0.62, "2026-07-01": 0.88, "2026-11-21": 0.94}),
+    "nylon": course({"2025-11-22": 0.55, "2026-11-21": 0.60}),
+    "cotton": course({"2025-11-22": 0.10, "2026-11-21": 0.16}),
+}
+FABRICS = {"polyester": 0.45, "nylon": 0.3, "cotton": 0.25}
+KWH_A_GARMENT, GAS_KWH_A_GARMENT = 1.9, 0.4
+TONNE_KM_A_GARMENT = {"sea": 6.0, "road": 1.1, "air": 0.12}
+USD_A_GARMENT, GIVEN = 61, 0.0104
+SENT_TWICE = date(2026, 7, 8)
+
+
+def events(now: datetime) -> Iterator[Event]:
+    """The year up to `now`, about 22,000 events."""
+    story = Story("patagonia", now, seed=1)
+    sold = 0.0
+    for day in days():
+        for region, share in REGIONS.items():
+            made = round(MADE(day) * share * max(0.5, story.near(1, 0.08)), 1)
+            yield story.event("made", day, {"region": region, "garments": story.whole(made)}, by="factories")
+            yield from _fabric(story, day, region, made * KG_A_GARMENT)
+            yield from _energy(story, day, region, made)
+            yield from _freight(story, day, region, made)
+            yield from _kept(story, day, region, share)
+            usd = round(made * USD_A_GARMENT * max(0.5, story.near(1, 0.1)), 2)
+            sold += usd
+            yield story.event("sale", day, {"region": region, "usd": usd}, by="shops")
+        if day.toordinal() % 7 == 0:
+            yield story.event("gift", day, {"usd": round(sold * GIVEN, 2)}, by="giving")
+            sold = 0.0
+    yield from _annotations(story)
+
+
+def _fabric(story: Story, day: date, region: str, kilograms: float) -> Iterator[Event]:
+    """Fabric that went into garments, recycled and new."""
+    for fabric, share in FABRICS.items():
+        recycled = min(0.98, max(0.02, story.near(RECYCLED[fabric](day), 0.03)))
+        for again, part in ((True, recycled), (False, 1 - recycled)):
+            data = {
+                "region": region,
+                "fabric": f"{'recycled' if again else 'new'}_{fabric}",
+                "recycled": again,
+                "kilograms": round(kilograms * share * part, 3),
+            }
+            yield story.event("fabric", day, data, by="mills")
+
+
+def _energy(story: Story, day: date, region: str, made: float) -> Iterator[Event]:
+    for kind, each in (("electricity", KWH_A_GARMENT), ("gas", GAS_KWH_A_GARMENT)):
+        kwh = round(made * each * max(0.5, story.near(1, 0.05)), 2)
+        yield story.event("energy", day, {"region": region, "kind": kind, "kwh": kwh}, by="factories")
+
+
+def _freight(story: Story, day: date, region: str, made: float) -> Iterator[Event]:
+    for mode, each in TONNE_KM_A_GARMENT.items():
+        tonne_km = round(made * each * max(0.5, story.near(1, 0.1)), 3)
+        data = {"region": region, "mode": mode, "tonne_km": tonne_km}
+        yield story.event("freight", day, data, by="logistics")
+        if day == SENT_TWICE and mode == "sea":
+            copy = story.event("freight", day, data, by="logistics")
+            yield copy
+            yield story.retraction(copy, date(2026, 7, 21), "two systems sent the same shipment")
+
+
+def _kept(story: Story, day: date, region: str, share: float) -> Iterator[Event]:
+    for route, usual in KEPT.items():
+        expected = usual(day) * share * (KEPT_IN_ASIA(day) if region == "asia" else 1.0)
+        garments = story.whole(max(0.0, story.near(expected, expected / 6)))
+        yield story.event("kept", day, {"region": region, "route": route, "garments": garments}, by="repair")
+
+
+def _annotations(story: Story) -> Iterator[Event]:
+    yield story.annotation(
+        "launch",
+        "2026-03-01",
+        "Polyester from bottles and old clothes",
+        ["recycled_share"],
+        "recycled_polyester",
+    )
+    yield story.annotation(
+        "method", "2026-04-01", "Factors for electricity, edition 2026", ["ghg_electricity", "ghg_total"]
+    )
+    yield story.annotation("launch", "2026-05-04", "Jackets for rent", ["garments_kept"], "rental")
+    yield story.annotation("external", "2026-06-01", "The workshop in Asia moves", ["garments_kept"])
+    yield story.annotation(
+        "decision", "2026-10-28", "No new colours until the total is below its limit", ["ghg_total"]
+    )
+    yield story.annotation(
+        "launch", "2026-11-04", "A repair truck for Asia", ["garments_kept"], "repair_truck"
+    )
