@@ -64,6 +64,12 @@ class Distinct:
         """The number of different values: exact up to EXACT_LIMIT."""
         return len(self._members) if self._registers is None else _estimate(self._registers)
 
+    def without(self, other: Distinct) -> Distinct:
+        """What is in this and not in the other; all of this, where one of them is not exact."""
+        if self._registers is not None or other._registers is not None:
+            return self
+        return Distinct(self._members - other._members)
+
     def weight(self) -> int:
         """About how many bytes it takes in memory."""
         return 200 + (100 * len(self._members) if self._registers is None else _REGISTERS)

@@ -175,9 +175,14 @@ def _is_silent(cadence: timedelta | None, last_time: int | None, now: int) -> bo
 
 
 def reading_of(metric: Metric, aggregates: tuple[str, ...], given: Input) -> Reading:
-    """The published value of one series and window."""
+    """The value of one series and window, of cells that are not few alone."""
     if metric.privacy is not None and _is_small(aggregates, given.parts, metric.privacy.min_cell):
         return Reading(None, None, "suppressed")
+    return open_reading_of(metric, aggregates, given)
+
+
+def open_reading_of(metric: Metric, aggregates: tuple[str, ...], given: Input) -> Reading:
+    """The value of what may be shown."""
     is_ratio = metric.derivation == "ratio"
     n = given.parts[-1].count if is_ratio else sum(part.count for part in given.parts)
     value = _value(metric, aggregates, given.parts) if all(total.seen for total in given.totals) else None
