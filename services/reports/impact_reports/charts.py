@@ -1,7 +1,8 @@
 """Charts as inline SVG: pure, without styles of their own, each with a sentence that says what it shows.
 
 They are as wide as their place. Curves stand in an inner drawing that is stretched; words and dots are placed
-by percent in the outer one, which is not, so that text keeps its size from a telephone to paper.
+by percent in the outer one, which is not, so that text keeps its size from a telephone to paper. The scale
+has a drawing of its own beside them, as wide as its longest word.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 TOP, HEIGHT = 8.0, 80.0  # percent of the drawing that the curves take; below are the dates
 GRID_LINES = 4
-NEAR_EDGE = 0.12  # of the width: labels there are anchored to their side
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,15 @@ class LineChart:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """The value of a span of time; `complete`: the span is over."""
+
+    label: str
+    value: float
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Bet:
     """A dot of the two-by-two; 1 is what was hoped for."""
 
@@ -82,14 +91,14 @@ def line(chart: LineChart) -> Markup:
         return Markup()
     frame = _Frame(min(moments), max(moments), _ticks(_values(chart)))
     parts = [
-        *_grid(frame, chart.shown),
+        *(_grid_line(frame.level(tick)) for tick in frame.ticks),
         *_limit(frame, chart),
         *_marks(frame, chart.marks),
         _stretched(frame, chart),
         *_last_dot(frame, chart.points),
         *_dates(frame),
     ]
-    return _svg("chart", chart.says, parts)
+    return _plot(chart.says, [(frame.level(tick), chart.shown(tick)) for tick in frame.ticks], parts)
 
 
 def sparkline(says: str, values: Sequence[float | None]) -> Markup:
@@ -112,31 +121,33 @@ def sparkline(says: str, values: Sequence[float | None]) -> Markup:
     return _svg("spark", says, [curve])
 
 
-def bars(says: str, rows: Sequence[tuple[str, float]], shown: Callable[[float], str]) -> Markup:
+def bars(says: str, rows: Sequence[Bar], shown: Callable[[float], str]) -> Markup:
     """A bar for each row, from left to right in time; first and last are named."""
     if not rows:
         return Markup()
-    ticks = _ticks([0.0, *(value for _, value in rows)])
+    ticks = _ticks([0.0, *(row.value for row in rows)])
     low, high = ticks[0], ticks[-1]
     width = 100 / len(rows)
-    parts = []
-    for place, (label, value) in enumerate(rows):
-        top, bottom = (_level(edge, low, high) for edge in (max(value, 0.0), min(value, 0.0)))
-        parts.append(
+    drawn = []
+    for place, row in enumerate(rows):
+        top, bottom = (_level(edge, low, high) for edge in (max(row.value, 0.0), min(row.value, 0.0)))
+        drawn.append(
             Markup(
-                '<rect class="bar" x="{}%" y="{}%" width="{}%" height="{}%"><title>{}: {}</title></rect>'
+                '<rect class="{}" x="{}%" y="{}%" width="{}%" height="{}%"><title>{}: {}</title></rect>'
             ).format(
+                "bar" if row.complete else "bar open",
                 _n(place * width + width * 0.15),
                 _n(top),
                 _n(width * 0.7),
                 _n(max(bottom - top, 0.4)),
-                label,
-                shown(value),
+                row.label,
+                shown(row.value),
             )
         )
-    grid = [part for tick in ticks for part in _grid_line(_level(tick, low, high), shown(tick))]
-    names = [_text("axis", 0, 99, rows[0][0], "start"), _text("axis", 100, 99, rows[-1][0], "end")]
-    return _svg("chart", says, [*grid, *parts, *names])
+    levels = [(_level(tick, low, high), shown(tick)) for tick in ticks]
+    grid = [_grid_line(level) for level, _ in levels]
+    names = [_text("axis", 0, 99, rows[0].label, "start"), _text("axis", 100, 99, rows[-1].label, "end")]
+    return _plot(says, levels, [*grid, *drawn, *(names if len(rows) > 1 else names[:1])])
 
 
 def share_bar(share: float, *, against: float | None = None) -> Markup:
@@ -254,15 +265,8 @@ def _placed(frame: _Frame, points: Iterable[Point]) -> list[tuple[float, float] 
     return [None if point.value is None else (frame.x(point.at), frame.y(point.value)) for point in points]
 
 
-def _grid(frame: _Frame, shown: Callable[[float], str]) -> list[Markup]:
-    return [part for tick in frame.ticks for part in _grid_line(frame.level(tick), shown(tick))]
-
-
-def _grid_line(level: float, words: str) -> list[Markup]:
-    return [
-        Markup('<line class="grid" x1="0" x2="100%" y1="{0}%" y2="{0}%"/>').format(_n(level)),
-        Markup('<text class="axis" x="0" y="{}%" dy="-4">{}</text>').format(_n(level), words),
-    ]
+def _grid_line(level: float) -> Markup:
+    return Markup('<line class="grid" x1="0" x2="100%" y1="{0}%" y2="{0}%"/>').format(_n(level))
 
 
 def _limit(frame: _Frame, chart: LineChart) -> list[Markup]:
@@ -336,6 +340,21 @@ def _path(kind: str, data: str) -> Markup:
     if not data:
         return Markup()
     return Markup('<path class="{}" vector-effect="non-scaling-stroke" d="{}"/>').format(kind, data)
+
+
+_PLOT = Markup(
+    '<div class="chart" role="img" aria-label="{}">'
+    '<svg class="scale" width="{}ch" aria-hidden="true">{}</svg>'
+    '<svg class="plot" aria-hidden="true">{}</svg></div>'
+)
+_TICK = Markup('<text class="axis" x="100%" y="{}%" dy="4" text-anchor="end">{}</text>')
+
+
+def _plot(says: str, levels: Sequence[tuple[float, str]], parts: Iterable[Markup]) -> Markup:
+    """The scale, as wide as its longest word (in digits, which no letter of it exceeds), and the plot."""
+    widest = max((len(words) for _, words in levels), default=0)
+    ticks = Markup().join(_TICK.format(_n(level), words) for level, words in levels)
+    return _PLOT.format(says, widest, ticks, Markup().join(parts))
 
 
 def _svg(kind: str, says: str, parts: Iterable[Markup]) -> Markup:

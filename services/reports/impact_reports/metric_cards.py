@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from impact_reports import charts, wording
-from impact_reports.charts import Forecast, LineChart, Mark, Point
+from impact_reports.charts import Bar, Forecast, LineChart, Mark, Point
 from impact_reports.wording import Unit
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def trend(metric: Row, window: str, rows: Rows, unit: Unit) -> Series | None:
     chart = LineChart(
         says=_trend_says(metric, window, known, target, unit),
         points=points,
-        shown=unit.of,
+        shown=unit.tick,
         path=[] if target is None else _path(metric, target),
         forecast=None if target is None else _forecast(target),
         marks=[Mark(_moment(row["at"]), row["title"]) for row in annotations_of(metric, rows)],
@@ -282,13 +282,20 @@ def trend(metric: Row, window: str, rows: Rows, unit: Unit) -> Series | None:
 
 def monthly(metric: Row, rows: Rows, unit: Unit) -> Series | None:
     """A bar a calendar month; None where there is none with a value."""
-    values = [(wording.month(point.at), point.value) for point in _months(metric, rows)]
-    known = [(label, value) for label, value in values if value is not None]
-    if not known:
+    months = of_metric(rows.get("months", ()), metric)
+    bars = [
+        Bar(wording.month(row["starts_at"]), float(row["value"]), bool(row["closed"]))
+        for row in months
+        if row["value"] is not None
+    ]
+    if not bars:
         return None
-    says = f"{metric['title']} by month, from {known[0][0]} to {known[-1][0]}"
-    table = [(label, "" if value is None else wording.exact(value)) for label, value in values]
-    return Series(charts.bars(says, known, unit.of), says, ("month", metric["title"]), table)
+    words = f" in {unit.words()}" if unit.words() else ""
+    says = f"{metric['title']}{words} by month, from {bars[0].label} to {bars[-1].label}"
+    if not bars[-1].complete:
+        says += ", which is not over"
+    table = [(wording.month(row["starts_at"]), wording.exact(row["value"])) for row in months]
+    return Series(charts.bars(says, bars, unit.tick), says, ("month", metric["title"]), table)
 
 
 def annotations_of(metric: Row, rows: Rows) -> list[Row]:

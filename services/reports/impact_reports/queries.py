@@ -138,6 +138,10 @@ async def portfolio(one: Snapshot, product: str | None) -> Rows:
         name: await _rows(one, name, of) for name in ("products", "metrics", "target_progress", "violations")
     }
     rows["rolling_metrics"] = await one.rows("rolling_metrics", segment=TOTAL, **of)
+    stars = [row["north_star"] for row in rows["products"] if row["north_star"]]
+    of_stars = of | {"segment": TOTAL, "metric": stars}
+    rows["metric_trends"] = await _rows(one, "metric_trends", of_stars, ("at",))
+    rows["months"] = await one.rows("period_metrics", period="month", order=("starts_at",), **of_stars)
     return rows
 
 

@@ -16,10 +16,18 @@ Value = Decimal | float | int
 
 MINUS = "\u2212"
 THIN = "\u00a0"  # a number and its unit stay on one line
+SHORT = 5
 _SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"))
 _FRACTION = 3  # significant digits of what is no whole number
 
-_PLURALS = {"person": "people", "child": "children", "woman": "women", "man": "men", "aircraft": "aircraft"}
+_PLURALS = {
+    "person": "people",
+    "score": "points",
+    "child": "children",
+    "woman": "women",
+    "man": "men",
+    "aircraft": "aircraft",
+}
 _UNITS = {  # UCUM code: (one, many)
     "t": ("tonne", "tonnes"),
     "min": ("minute", "minutes"),
@@ -79,7 +87,12 @@ class Unit:
         if _MONEY.fullmatch(self.code):
             return f"{self.code}{THIN}{number(value)}"
         words = self.words(one=value == 1)
-        return f"{number(value)}{THIN}{words}" if words else number(value)
+        gap = THIN if len(words) <= SHORT else " "  # a long word may stand on the next line
+        return f"{number(value)}{gap}{words}" if words else number(value)
+
+    def tick(self, value: Value) -> str:
+        """The value without the unit's words, for the scale of a chart."""
+        return self.of(value) if self.percent else number(value)
 
     def change(self, value: Value) -> str:
         """The same of a difference: '+2.1 percentage points'."""
@@ -189,11 +202,11 @@ def minute(moment: datetime) -> str:
 
 
 def segment(text: str) -> str:
-    """'language es, clinic north'; the total is 'everyone and everything'."""
+    """'language: es, clinic: north'; the total is 'total'."""
     parts: dict[str, Any] = json.loads(text)
     if not parts:
         return "total"
-    return ", ".join(f"{name.replace('_', ' ')} {_segment_value(value)}" for name, value in parts.items())
+    return ", ".join(f"{name.replace('_', ' ')}: {_segment_value(value)}" for name, value in parts.items())
 
 
 def segment_value(text: str, dimension: str) -> str:
