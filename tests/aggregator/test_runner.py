@@ -71,7 +71,7 @@ class Running:
         await self.until(sql, lambda rows: rows == [expected])
 
     def metrics(self) -> str:
-        return generate_latest(self.registry).decode()
+        return (generate_latest(self.registry) + self.aggregator.business_gauges()).decode()
 
 
 @asynccontextmanager

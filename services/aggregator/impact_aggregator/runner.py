@@ -88,6 +88,10 @@ class Aggregator:
         self._stopping = asyncio.Event()
         self._healthy_at = float("-inf")
 
+    def business_gauges(self) -> bytes:
+        """The leader's values as lines of Prometheus' text; nothing from any other."""
+        return self._gauges.lines()
+
     async def run(self) -> None:
         """Counts until `stop`. Raises LogReplaced, Stalled, or what is a bug."""
         await self._start_reader()

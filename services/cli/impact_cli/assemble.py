@@ -38,7 +38,7 @@ from impact_database.keys import SqlKeyStore
 from impact_schemas.identity import Identities, Pseudonyms, derive_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -140,7 +140,15 @@ async def _up(
         registry = CollectorRegistry()
         counting = counting_of(settings, found, engine, registry, writer)
         door = await stack.enter_async_context(
-            _door(settings, found, engine, registry, writer, {"aggregator": counting.ready})
+            _door(
+                settings,
+                found,
+                engine,
+                registry,
+                writer,
+                {"aggregator": counting.ready},
+                more_metrics=counting.business_gauges,
+            )
         )
         guard_metrics(door.app, settings)
         pages = await stack.enter_async_context(_reports(settings))
@@ -184,7 +192,7 @@ async def _aggregator(settings: Settings, found: Mapping[str, Catalog], listenin
         await schema.check(engine)
         registry = CollectorRegistry()
         counting = counting_of(settings, found, engine, registry, None)
-        app = operations_app(registry, {"aggregator": counting.ready})
+        app = operations_app(registry, {"aggregator": counting.ready}, counting.business_gauges)
         guard_metrics(app, settings)
 
         async def use(changed: Mapping[str, Catalog]) -> None:
@@ -242,6 +250,7 @@ async def _door(
     registry: CollectorRegistry,
     writer: EventLogWriter,
     readiness: Mapping[str, Check],
+    more_metrics: Callable[[], bytes] = bytes,
 ) -> AsyncIterator[_Door]:
     from impact_ingest.app import create_app
     from impact_ingest.limits import Limits
@@ -262,6 +271,7 @@ async def _door(
         events_topic=events_topic,
         quarantine_topic=quarantine_topic,
         readiness={"event log": writer.ready, "keys": keys.ready, **readiness},
+        more_metrics=more_metrics,
         known_events=SqlEventStatus(engine),
     )
     await keys.start()

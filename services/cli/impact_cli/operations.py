@@ -27,8 +27,13 @@ CHECK_DEADLINE_S = 2.0
 log = structlog.get_logger(__name__)
 
 
-def operations_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> Starlette:
-    """`/healthz`, `/readyz` and `/metrics`; ready when every check says so within 2 s."""
+def operations_app(
+    registry: CollectorRegistry, checks: Mapping[str, Check], more_metrics: Callable[[], bytes] = bytes
+) -> Starlette:
+    """`/healthz`, `/readyz` and `/metrics`; ready when every check says so within 2 s.
+
+    `more_metrics` gives lines of text that belong to `/metrics` too: gauges that are too many for objects.
+    """
 
     async def healthz(_request: Request) -> JSONResponse:
         return JSONResponse({"alive": True})
@@ -40,7 +45,7 @@ def operations_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> 
 
     async def metrics(request: Request) -> Response:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=media_type)
+        return Response(_joined(encode(registry), more_metrics()), media_type=media_type)
 
     return Starlette(
         routes=[
@@ -49,6 +54,11 @@ def operations_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> 
             Route("/metrics", metrics),
         ]
     )
+
+
+def _joined(page: bytes, lines: bytes) -> bytes:
+    end = b"# EOF\n"  # OpenMetrics has nothing after it
+    return page.removesuffix(end) + lines + (end if page.endswith(end) else b"")
 
 
 async def _passes(named: tuple[str, Check]) -> bool:

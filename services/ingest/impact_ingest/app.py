@@ -55,13 +55,15 @@ def create_app(
     events_topic: str = EVENTS_TOPIC,
     quarantine_topic: str = QUARANTINE_TOPIC,
     readiness: Mapping[str, Check] | None = None,
+    more_metrics: Callable[[], bytes] = bytes,
     known_events: EventStatus | None = None,
     clock: Callable[[], int] = micros_now,
 ) -> FastAPI:
     """The ingest service. It starts and stops nothing: writer and keys are the caller's.
 
     Pass a `Rules` to swap catalogs later (`rules.use(catalogs)`). `readiness` names what must work for
-    the process to be ready. With `known_events` it tells what became of an event. One app a registry.
+    the process to be ready, `more_metrics` gives further lines of `/metrics`. With `known_events` it tells
+    what became of an event. One app a registry.
     """
     limits = limits or Limits()
     admission, accepted = Admission(limits), AcceptedEvents()
@@ -88,7 +90,7 @@ def create_app(
     app.add_route("/docs", _docs, include_in_schema=False)
     if known_events is not None:
         app.include_router(status_route(accepted, known_events, keys, identities, clock))
-    app.include_router(operations(registry, readiness or {}))
+    app.include_router(operations(registry, readiness or {}, more_metrics))
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(RequestValidationError, _answer_bad_query)
     app.add_exception_handler(HTTPException, _answer_http_exception)

@@ -37,8 +37,13 @@ _NOT_READY = {
 _METRICS = {"description": "Prometheus text or OpenMetrics.", "content": {"text/plain": {}}}
 
 
-def operations(registry: CollectorRegistry, checks: Mapping[str, Check]) -> APIRouter:
-    """`/healthz`, `/readyz` and `/metrics`; a process is ready when every check says so within 2 s."""
+def operations(
+    registry: CollectorRegistry, checks: Mapping[str, Check], more_metrics: Callable[[], bytes] = bytes
+) -> APIRouter:
+    """`/healthz`, `/readyz` and `/metrics`; a process is ready when every check says so within 2 s.
+
+    `more_metrics` gives lines of text that belong to `/metrics` too: gauges that are too many for objects.
+    """
     router = APIRouter(tags=["operations"])
 
     @router.get("/healthz", summary="Is the process alive?", responses={200: _ALIVE})
@@ -59,9 +64,14 @@ def operations(registry: CollectorRegistry, checks: Mapping[str, Check]) -> APIR
     @router.get("/metrics", summary="Prometheus metrics", responses={200: _METRICS})
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=content_type)
+        return Response(_joined(encode(registry), more_metrics()), media_type=content_type)
 
     return router
+
+
+def _joined(page: bytes, lines: bytes) -> bytes:
+    end = b"# EOF\n"  # OpenMetrics has nothing after it
+    return page.removesuffix(end) + lines + (end if page.endswith(end) else b"")
 
 
 async def _passes(named: tuple[str, Check]) -> bool:
