@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from impact_aggregator.merged import REMEMBERED_BYTES, MergedBuckets
 from impact_aggregator.windows import DAY, MINUTE, WINDOWS
 from impact_schemas.catalog import parse_catalog
 from tests.aggregator.conftest import HOUR, NOON, TEXT, Clock, visit
@@ -238,14 +239,17 @@ def _expected(
     return sum(event.data["minutes"] for event in mine), len(mine), "stale" if stale else "ok"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("seed", "remembered_bytes"), [(0, REMEMBERED_BYTES), (1, REMEMBERED_BYTES), (2, 20_000), (3, 0)]
+)
 async def test_values_equal_a_recount_of_all_events_after_any_steps_of_time(
-    sqlite_url: str, catalog: Catalog, seed: int
+    sqlite_url: str, catalog: Catalog, seed: int, remembered_bytes: int
 ) -> None:
     source = random.Random(seed)
     clock = Clock(NOON)
     events: list[Event] = []
     async with pipeline(sqlite_url, catalog, clock) as one:
+        one.rolling._merged = MergedBuckets(remembered_bytes)
         for step in range(25):
             clock.now += source.choice([1, 20_000_000, MINUTE, 7 * MINUTE, HOUR, 5 * HOUR, DAY, 9 * DAY])
             new = [
@@ -259,7 +263,7 @@ async def test_values_equal_a_recount_of_all_events_after_any_steps_of_time(
                 for n in range(source.randrange(3))
             ]
             events += new
-            await one.count(new)
+            await one.count(new, partition=step % 2)
             assert await one.rolling.tick()
             for name in ("5m", "1h", "24h", "28d", "all"):
                 values = await one.rolling_values("minutes", name)
@@ -267,6 +271,19 @@ async def test_values_equal_a_recount_of_all_events_after_any_steps_of_time(
                 for language in {event.data["language"] for event in events}:
                     key = f'{{"language":"{language}"}}'
                     assert values[key] == _expected(events, name, clock.now, language), (step, name, key)
+
+
+async def test_a_tick_reads_the_buckets_that_changed_and_no_others(one: Pipeline) -> None:
+    await one.count([visit("old", NOON - 3 * DAY), visit("new", NOON - 1)], partition=0)
+    await one.rolling.tick()
+    async with one.engine.begin() as connection:  # told to nobody: only one who reads it anew sees it
+        visits = "series_id IN (SELECT series_id FROM series WHERE metric = 'visits')"
+        await connection.exec_driver_sql(
+            f"UPDATE bucket SET count = count + 100 WHERE resolution = '1d' AND {visits}"  # noqa: S608 (constants)
+        )
+    await one.count([visit("another")], partition=1)
+    await one.rolling.tick()
+    assert (await one.rolling_values("visits", "28d"))["{}"] == (103, 103, "ok")  # today's two shards
 
 
 async def test_periods_are_calendar_months_quarters_and_years(one: Pipeline, clock: Clock) -> None:
