@@ -18,6 +18,8 @@ from impact_aggregator.leadership import hold_lease
 from impact_aggregator.merged import Inputs, MergedBuckets
 from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.protection.blocks import Extent
+from impact_aggregator.protection.publication import Publication
+from impact_aggregator.protection.windows import ProtectedWindows
 from impact_aggregator.rules import TOTAL, Series
 from impact_aggregator.values import Input, Metrics, Name, Reading, Spread, reading_of, spread_of
 from impact_aggregator.windows import (
@@ -155,6 +157,9 @@ class Rolling:
         self._points: dict[tuple[int, str], Point] = {}
         self._news = News({}, set(), is_all=True)
         self._merged.clear()
+        self._publication = Publication(self._metrics, self._merged)
+        self._protected = ProtectedWindows(self._metrics)
+        self._protected.protect(self._publication.grids)
 
     async def _tick(self, connection: AsyncConnection) -> list[Point] | None:
         active = await connection.scalar(select(catalog_state.c.generation))
@@ -251,6 +256,8 @@ class Rolling:
         segments: Segments = defaultdict(set)
         for _, one in self._counted(touched):
             segments[one.product, one.metric].add(one.segment)
+        for name in await self._follow_blocks(connection, set(segments), now):
+            segments[name] |= await self._all_segments(connection, name)
         for name in self._fallen_silent(now):
             segments[name].add(TOTAL)
         totals = await self._windows(connection, {name: {TOTAL} for name in segments}, now)
@@ -263,7 +270,19 @@ class Rolling:
                 segments[part] |= wanted | {TOTAL}
         inputs = await self._windows(connection, segments, now)
         inputs |= {place: partial for place, partial in totals.items() if place not in inputs}
-        return list(self._points_of({**segments, **derived}, inputs, now))
+        every = {**segments, **derived}
+        await self._protected.prepare(connection, every, now)
+        return list(self._points_of(every, inputs, now))
+
+    async def _follow_blocks(
+        self, connection: AsyncConnection, touched: Collection[Name], now: int
+    ) -> list[Name]:
+        """Decides blocks of protected metrics; gives the metrics whose windows are others by it."""
+        grids = await self._publication.follow(connection, touched, now)
+        for grid in grids:
+            self._protected.forget(grid)
+            await self._protected.write_periods(connection, grid, now)
+        return [name for grid in grids for name in grid.parts]
 
     async def _windows(self, connection: AsyncConnection, segments: Segments, now: int) -> Inputs:
         """What the buckets of each series hold together, for every window that its metric needs."""
@@ -282,6 +301,9 @@ class Rolling:
                     (part, ALL_TIME) in inputs for part in self._metrics.series_of_parts(name, segment)
                 )
                 for window in self._metrics.definition(name).windows:
+                    if name in self._protected:
+                        yield Point(own, window, *self._protected.shown(name, segment, window, stale=stale))
+                        continue
                     reading = (
                         Reading(None, None, GONE)
                         if is_gone
@@ -371,6 +393,8 @@ class Rolling:
         gone: list[tuple[object, ...]] = []
         for period, segments in changed.items():
             for name, texts in segments.items():
+                if name in self._protected:  # of theirs only closed blocks are shown
+                    continue
                 for segment in texts:
                     key = (self._metrics.series(name, segment).series_id, period.kind, period.starts_at)
                     parts = self._metrics.series_of_parts(name, segment)

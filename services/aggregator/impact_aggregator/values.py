@@ -13,6 +13,7 @@ import msgspec
 from impact_aggregator.rules import ARM, TOTAL, Series, arm_path
 from impact_aggregator.windows import ALL_TIME
 from impact_schemas import numbers
+from impact_schemas.catalog.protection import families
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,9 @@ class Metrics:
         self._derived: dict[Name, list[Name]] = {}
         for name, metric in self._definitions.items():
             self._enter(name, metric)
+        self.families = [
+            (product, family) for product, catalog in catalogs.items() for family in families(catalog)
+        ]
         self._has_arms = {
             (product, name)
             for product, catalog in catalogs.items()
@@ -143,13 +147,14 @@ class Metrics:
 
     def _common_splits(self, name: Name) -> set[tuple[str, ...]]:
         """How a derived metric is split: as all its parts are, and as it asks itself if it does."""
-        shared = set.intersection(*(self._splits(part) for part in self._parts[name]))
+        shared = set.intersection(*(self.splits(part) for part in self._parts[name]))
         metric = self._definitions[name]
         if not metric.dimensions and not metric.cuts:
             return shared
-        return shared & self._splits(name)
+        return shared & self.splits(name)
 
-    def _splits(self, name: Name) -> set[tuple[str, ...]]:
+    def splits(self, name: Name) -> set[tuple[str, ...]]:
+        """By which dimensions a counted metric is split, arms of experiments included."""
         metric = self._definitions[name]
         singles = {(dimension,) for dimension in metric.dimensions}
         splits = {(), *singles, *(tuple(sorted(cut)) for cut in metric.cuts)}
