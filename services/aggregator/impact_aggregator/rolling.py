@@ -111,6 +111,11 @@ class Rolling:
         """All current values, while this process leads; empty otherwise."""
         return self._points.values()
 
+    @property
+    def generation(self) -> int:
+        """The catalog's generation that the points are of."""
+        return self._generation
+
     def take_news(self) -> News:
         """What changed since the last call."""
         news, self._news = self._news, News({}, set(), is_all=False)

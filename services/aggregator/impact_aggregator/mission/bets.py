@@ -1,7 +1,7 @@
 """What bets changed, for people and for the business, and how sure that is.
 
-- Against the control, where the bet expects a change of the total of a metric with an experiment: the arm of
-  the bet's name or feature, or the only one, over the metric's longest window (`evidence`: compared).
+- Against the control, where the metric has an experiment: the arm of the bet's name or feature, or for the
+  total the only one, over the metric's longest window (`evidence`: compared).
 - Else before and after: the metric's main window at the end of the day before the launch, and now, once a
   whole window has passed since; after the day of the bet, as it stood then. This is weaker: other things
   change too (`evidence`: before/after).
@@ -23,19 +23,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from impact_aggregator.mission import estimates, statistics
 from impact_aggregator.mission.board import (
-    ARM,
     end_of,
     is_better,
     longest_window,
     main_window,
-    segment_of,
-    split_of,
     to_nanos,
 )
-from impact_aggregator.mission.equity import groups
+from impact_aggregator.mission.contributions import arms
+from impact_aggregator.mission.segments import segment_of
 from impact_aggregator.mission.statistics import Interval
 from impact_aggregator.mission.trends import Known, is_followed, length_of
-from impact_aggregator.rules import TOTAL
+from impact_aggregator.rules import ARM, TOTAL
 from impact_aggregator.windows import DAY
 from impact_schemas import numbers
 
@@ -133,34 +131,34 @@ def _side(interval: Interval | None) -> int:
 def _measure(board: Board, name: str, bet: Bet, expectation: Expectation) -> Measured | None:
     if bet.launched is None or board.now < end_of(bet.launched) - DAY:
         return None
-    if not expectation.segment:
-        arm = _arm_of(board, name, bet, expectation.metric)
-        if arm is not None:
-            return _against_control(board, expectation.metric, arm)
+    arm = _arm_of(board, name, bet, expectation)
+    if arm is not None:
+        return _against_control(board, expectation, arm)
     return _before_and_after(board, bet.launched, expectation)
 
 
-def _arm_of(board: Board, name: str, bet: Bet, metric: str) -> str | None:
-    experiment = board.catalog.metrics[metric].experiment
+def _arm_of(board: Board, name: str, bet: Bet, expectation: Expectation) -> str | None:
+    """The arm's segment: of the bet's name or feature; for the total also the only one beside the control."""
+    experiment = board.catalog.metrics[expectation.metric].experiment
     if experiment is None:
         return None
-    arms = {
-        segment: value
-        for segment in groups(board, metric, ARM)
-        if (value := split_of(segment)[ARM]) not in (None, experiment.control)
+    tried = {
+        segment: arm
+        for segment, arm, group in arms(board, expectation.metric)
+        if arm != experiment.control and segment_of(group) == segment_of(expectation.segment)
     }
-    named = [segment for segment, value in arms.items() if value in (name, bet.feature)]
+    named = [segment for segment, arm in tried.items() if arm in (name, bet.feature)]
     if named:
         return named[0]
-    return next(iter(arms)) if len(arms) == 1 else None
+    return next(iter(tried)) if len(tried) == 1 and not expectation.segment else None
 
 
-def _against_control(board: Board, name: str, arm: str) -> Measured | None:
-    metric = board.catalog.metrics[name]
+def _against_control(board: Board, expectation: Expectation, arm: str) -> Measured | None:
+    metric = board.catalog.metrics[expectation.metric]
     experiment = metric.experiment
     window = longest_window(metric)
-    control = segment_of({ARM: experiment.control if experiment else None})
-    own, other = board.cell(name, arm, window), board.cell(name, control, window)
+    control = segment_of({**expectation.segment, ARM: experiment.control if experiment else None})
+    own, other = (board.cell(expectation.metric, segment, window) for segment in (arm, control))
     if own.value is None or other.value is None:
         return None
     kind = estimates.kind_of(board.catalog, metric)

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from impact_aggregator.mission.trends import NO_TREND, Known, Trend
-from impact_aggregator.rules import TOTAL
-from impact_aggregator.values import Reading
+from impact_aggregator.values import Reading, Spread
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 from impact_schemas import numbers
 
@@ -19,19 +16,8 @@ if TYPE_CHECKING:
 
     from impact_schemas.catalog import Catalog, Metric
 
-_encode = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 _EPOCH = date(1970, 1, 1)
 _MAIN_AT_MOST = 90 * DAY
-
-ARM = "@arm"  # the dimension of the arms of an experiment, which no other exit shows
-
-
-class Spread(NamedTuple):
-    """Of the values behind a mean: sum (nanos), sum of squares, and how many are in the top box."""
-
-    total: int
-    squares: int | None  # in units of 10^-18
-    top: int | None
 
 
 class Cell(NamedTuple):
@@ -87,17 +73,6 @@ class Board:
         """The value now, in the form of a trend's."""
         cell = self.cell(metric, segment, window)
         return None if cell.value is None else Known(cell.value, cell.reading.n or 0)
-
-
-def segment_of(values: Mapping[str, object]) -> str:
-    """The segment of these values of dimensions, as it is written everywhere."""
-    return _encode(dict(values)).decode() if values else TOTAL
-
-
-def split_of(segment: str) -> dict[str, object]:
-    """Its dimensions and their values."""
-    values: dict[str, object] = msgspec.json.decode(segment)
-    return values
 
 
 def main_window(metric: Metric) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import estimates
-from impact_aggregator.mission.board import ARM, segment_of, split_of, to_nanos
-from impact_aggregator.mission.equity import groups, weaker
-from impact_aggregator.rules import TOTAL
+from impact_aggregator.mission.board import to_nanos
+from impact_aggregator.mission.equity import weaker
+from impact_aggregator.mission.segments import is_of_arm, segment_of, split_of
+from impact_aggregator.rules import ARM
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
@@ -45,20 +46,30 @@ class ContributionRow(NamedTuple):
 
 
 def contributions(board: Board, name: str) -> Iterator[ContributionRow]:
-    """A row for each window and each arm but the control; events without an arm belong to none."""
+    """A row for each window, group and arm but the control; events without an arm belong to none."""
     metric = board.catalog.metrics[name]
     if metric.experiment is None:
         return
     kind = estimates.kind_of(board.catalog, metric)
-    control = segment_of({ARM: metric.experiment.control})
-    for segment in groups(board, name, ARM):
-        arm = split_of(segment)[ARM]
-        if segment == control or arm is None:
+    control = metric.experiment.control
+    for segment, arm, group in arms(board, name):
+        if arm == control:
             continue
+        of_control = segment_of({**group, ARM: control})
         for window in metric.windows:
-            own, other = board.cell(name, segment, window), board.cell(name, control, window)
-            key = (board.product, name, window, TOTAL, _text(arm), _text(metric.experiment.control))
+            own, other = board.cell(name, segment, window), board.cell(name, of_control, window)
+            key = (board.product, name, window, segment_of(group), _text(arm), _text(control))
             yield _contribution(key, kind, own, other)
+
+
+def arms(board: Board, name: str) -> Iterator[tuple[str, object, dict[str, object]]]:
+    """The metric's segments by arm: each with its arm, and what else it is split by."""
+    for segment in board.segments(name):
+        if is_of_arm(segment):
+            group = split_of(segment)
+            arm = group.pop(ARM)
+            if arm is not None:
+                yield segment, arm, group
 
 
 def _text(arm: object) -> str:
@@ -105,7 +116,7 @@ def intervals(board: Board, name: str) -> Iterator[IntervalRow]:
     if kind not in ("proportion", "mean"):
         return
     for segment, by_window in board.segments(name).items():
-        if segment.startswith(f'{{"{ARM}":'):
+        if is_of_arm(segment):
             continue
         for window, cell in by_window.items():
             value, n, _ = cell.reading
@@ -165,7 +176,7 @@ def net_values(board: Board, name: str) -> Iterator[NetRow]:
         numbers.to_nanos(net.drop_off),
     )
     for segment, by_window in board.segments(name).items():
-        if segment.startswith(f'{{"{ARM}":'):
+        if is_of_arm(segment):
             continue
         for window, cell in by_window.items():
             owed = None if cell.value is None else to_nanos(cell.value * share)

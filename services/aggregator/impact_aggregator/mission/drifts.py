@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import estimates
-from impact_aggregator.mission.board import is_better, is_worse, main_window, split_of, to_nanos
-from impact_aggregator.mission.equity import groups
+from impact_aggregator.mission.board import is_better, is_worse, main_window, to_nanos
 from impact_aggregator.mission.guards import length_in_order
 from impact_aggregator.mission.pairs import pairs
+from impact_aggregator.mission.segments import groups, split_of
 from impact_aggregator.mission.trends import Known, is_followed, length_of
 from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
 from impact_aggregator.rules import TOTAL
@@ -152,7 +152,7 @@ def left_behind(board: Board) -> Iterator[Judgement]:
         if metric.equity is None or not is_followed(window):
             continue
         total = _change_now(board, name, TOTAL, window, length_of(window))
-        for segment in groups(board, name, metric.equity.dimension):
+        for segment in groups(board.segments(name), metric.equity.dimension):
             if None not in split_of(segment).values():
                 yield _group(board, name, segment, window, total)
 

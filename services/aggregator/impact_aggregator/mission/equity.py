@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import estimates
-from impact_aggregator.mission.board import is_better, longest_window, segment_of, split_of, to_nanos
+from impact_aggregator.mission.board import is_better, longest_window, to_nanos
+from impact_aggregator.mission.segments import groups, segment_of
 from impact_aggregator.rules import TOTAL
 from impact_schemas import numbers
 
@@ -55,21 +56,13 @@ def gaps(board: Board, name: str) -> Iterator[GapRow]:
     kind = estimates.kind_of(board.catalog, metric)
     dimension = metric.equity.dimension
     reference = segment_of({dimension: metric.equity.reference})
-    for segment in groups(board, name, dimension):
+    for segment in groups(board.segments(name), dimension):
         if segment == reference:
             continue
         for window in metric.windows:
             own, other = board.cell(name, segment, window), board.cell(name, reference, window)
             key = (board.product, name, window, dimension, segment, reference)
             yield _gap(key, metric, kind, own, other)
-
-
-def groups(board: Board, name: str, dimension: str) -> Iterator[str]:
-    """The segments of a metric by one dimension alone."""
-    prefix = f'{{"{dimension}":'
-    for segment in board.segments(name):
-        if segment.startswith(prefix) and len(split_of(segment)) == 1:
-            yield segment
 
 
 def weaker(one: Cell, other: Cell) -> str:

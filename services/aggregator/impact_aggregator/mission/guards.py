@@ -6,7 +6,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from impact_aggregator.mission import estimates
-from impact_aggregator.mission.board import segment_of, to_nanos
+from impact_aggregator.mission.board import to_nanos
+from impact_aggregator.mission.segments import segment_of
 from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.sketches import EXACT_LIMIT

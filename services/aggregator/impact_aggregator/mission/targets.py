@@ -19,8 +19,9 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import statistics
-from impact_aggregator.mission.board import end_of, segment_of, to_nanos
+from impact_aggregator.mission.board import end_of, to_nanos
 from impact_aggregator.mission.estimates import kind_of
+from impact_aggregator.mission.segments import segment_of
 from impact_aggregator.mission.statistics import Forecast
 from impact_aggregator.windows import DAY, floor
 from impact_schemas import numbers

@@ -1,0 +1,221 @@
+"""The leader's evaluation: after each tick, what the numbers mean, for what changed.
+
+It stands beside the rolling metrics, in a transaction of its own that renews the lease, so that values are
+never kept waiting by what is said about them. Trends are worked out a portion at a time; a metric is judged
+once it has its own, a product once all of its metrics have theirs. Until then SQL keeps what it said before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from impact_aggregator.leadership import hold_lease
+from impact_aggregator.mission import meaning, trend_rows
+from impact_aggregator.mission.board import Board, Cell, Cells
+from impact_aggregator.mission.rows import MeaningRows
+from impact_aggregator.mission.segments import to_follow
+from impact_aggregator.mission.violations import ViolationRow
+from impact_aggregator.rolling import GONE
+from impact_aggregator.rules import TOTAL
+from impact_aggregator.values import Metrics
+from impact_aggregator.windows import DAY, HOUR, floor
+from impact_schemas.catalog.protection import families
+from impact_schemas.tables import catalog_state, violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from sqlalchemy import Table
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from impact_aggregator.mission.meaning import Row
+    from impact_aggregator.mission.trends import Trend
+    from impact_aggregator.rolling import News, Point, Rolling
+    from impact_aggregator.values import Name
+    from impact_schemas.catalog import Catalog
+
+ROWS_A_TICK = 20_000  # read for trends; the rest waits: about 0.1 s
+
+Trends = dict[tuple[str, str, str], "Trend"]  # by metric, segment and window
+
+
+class Evaluation:
+    """Keeps the tables of the mission layer right, as long as its `rolling` leads."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        clock: Callable[[], int],
+        holder: str,
+        rolling: Rolling,
+        rows_a_tick: int = ROWS_A_TICK,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._holder = holder
+        self._rolling = rolling
+        self._rows_a_tick = rows_a_tick
+        self._catalogs: Mapping[str, Catalog] = {}
+        self._metrics = Metrics({}, {})
+        self._generation = -1
+        self._protected: set[Name] = set()
+        self._offered: tuple[Mapping[str, Catalog], Metrics, int] | None = None
+        self._forget()
+
+    def use(self, catalogs: Mapping[str, Catalog], metrics: Metrics, generation: int) -> None:
+        """Takes up the catalogs of a generation, as soon as the rolling metrics have."""
+        self._offered = (catalogs, metrics, generation)
+
+    def rows(self, table: Table) -> Iterator[Row]:
+        """What a table holds, while this process leads; nothing otherwise."""
+        return self._rows.of(table.name)
+
+    async def tick(self) -> None:
+        """Brings the tables up to date with the last tick of the rolling metrics."""
+        news = self._rolling.take_news()
+        if self._offered is not None and self._offered[2] == self._rolling.generation:
+            (self._catalogs, self._metrics, self._generation), self._offered = self._offered, None
+            self._protected = {
+                (product, name)
+                for product, catalog in self._catalogs.items()
+                for family in families(catalog)
+                for name in family.protected
+            }
+            self._forget()
+        if not self._rolling.points or self._rolling.generation != self._generation:
+            self._forget()
+            return
+        now = self._clock()
+        self._take(news, now)
+        if not (self._waiting or self._touched or self._gone):
+            return
+        try:
+            async with self._engine.begin() as connection:
+                is_done = await self._evaluate(connection, now)
+        except BaseException:
+            self._forget()
+            raise
+        if not is_done:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._rows = MeaningRows()
+        self._is_read = False
+        self._moment: int | None = None
+        self._cells: dict[str, Cells] = defaultdict(dict)
+        self._trends: dict[str, Trends] = defaultdict(dict)
+        self._seen: dict[Name, frozenset[int]] = {}
+        self._waiting: dict[Name, set[str]] = {}  # segments whose trends are to be worked out
+        self._without: set[Name] = set()  # metrics that have no trends yet
+        self._touched: set[Name] = set()
+        self._gone: set[int] = set()  # series whose events were all taken back
+
+    # --- what has to be done --------------------------------------------------------------------------
+
+    def _take(self, news: News, now: int) -> None:
+        before = self._moment
+        if before is None or news.is_all:
+            self._forget()
+            self._learn(self._rolling.points)
+            self._without = {*self._touched}
+        else:
+            self._learn(news.points.values())
+            for one in news.earlier:
+                self._follow_later(one.product, one.metric, one.segment)
+        if before is None or news.is_all or floor(before, DAY) != floor(now, DAY):
+            for name in self._names():
+                self._waiting.setdefault(name, set()).update(self._followed(name))
+        elif floor(before, HOUR) != floor(now, HOUR):
+            self._touched.update(self._names())
+        self._moment = now
+
+    def _learn(self, points: Iterable[Point]) -> None:
+        for point in points:
+            product, metric, _, segment = point.series
+            segments = self._cells[product].setdefault(metric, {})
+            if point.reading.status == GONE:
+                segments.pop(segment, None)
+                self._gone.add(point.series.series_id)
+            else:
+                segments.setdefault(segment, {})[point.window] = Cell(point.reading, point.spread)
+            self._touched.add((product, metric))
+
+    def _follow_later(self, product: str, metric: str, segment: str) -> None:
+        """A day before today has changed: that of a counted metric, and of those that are made of it."""
+        changed = {(product, metric): {segment}}
+        for name in {**changed, **self._metrics.derived_of(changed)}:
+            if segment in self._followed(name):
+                self._waiting.setdefault(name, set()).add(segment)
+
+    def _followed(self, name: Name) -> list[str]:
+        if name in self._protected:  # day buckets are not for anybody's eyes
+            return []
+        return to_follow(self._catalogs[name[0]], name[1], self._cells[name[0]].get(name[1], {}))
+
+    def _names(self) -> Iterator[Name]:
+        for product, catalog in self._catalogs.items():
+            for metric in catalog.metrics:
+                yield product, metric
+
+    # --- doing it -------------------------------------------------------------------------------------
+
+    async def _evaluate(self, connection: AsyncConnection, now: int) -> bool:
+        """False if another process leads, or another catalog is active."""
+        active = await connection.scalar(select(catalog_state.c.generation))
+        if active != self._generation or await hold_lease(connection, self._holder) is None:
+            return False
+        if not self._is_read:
+            await self._rows.read(connection, self._catalogs)
+            await self._drop_others(connection)
+            self._is_read = True
+        await trend_rows.forget(connection, self._gone)
+        self._gone.clear()
+        await self._follow_trends(connection, floor(now, DAY))
+        self._judge(now)
+        await self._rows.write(connection)
+        return True
+
+    async def _drop_others(self, connection: AsyncConnection) -> None:
+        """Deletes the trends of series that have none any more."""
+        wanted = {
+            self._metrics.series(name, segment).series_id
+            for name in self._names()
+            for segment in self._followed(name)
+        }
+        await trend_rows.forget(connection, await trend_rows.followed_series(connection) - wanted)
+
+    async def _follow_trends(self, connection: AsyncConnection, today: int) -> None:
+        left = self._rows_a_tick
+        for name in list(self._waiting):
+            while self._waiting[name] and left > 0:
+                segment = TOTAL if TOTAL in self._waiting[name] else min(self._waiting[name])
+                self._waiting[name].discard(segment)
+                left -= await self._follow(connection, name, segment, today)
+            if not self._waiting[name]:
+                del self._waiting[name]
+                self._without.discard(name)
+                self._touched.add(name)
+
+    async def _follow(self, connection: AsyncConnection, name: Name, segment: str, today: int) -> int:
+        followed = await trend_rows.follow(connection, self._metrics, name, segment, today)
+        product, metric = name
+        for window, trend in followed.by_window.items():
+            self._trends[product][metric, segment, window] = trend
+        if self._seen.get(name, followed.seen) != followed.seen:  # no data became nothing, or the reverse
+            self._waiting[name].update(set(self._followed(name)) - {segment})
+        self._seen[name] = followed.seen
+        return max(followed.rows_read, 1)
+
+    def _judge(self, now: int) -> None:
+        ready = self._touched - self._without
+        self._touched -= ready
+        for product in {name[0] for name in ready}:
+            board = Board(self._catalogs[product], self._cells[product], self._trends[product], now)
+            for metric in sorted(name[1] for name in ready if name[0] == product):
+                self._rows.replace((product, metric), meaning.of_metric(board, metric))
+            if not any(name[0] == product for name in self._without):
+                before = (ViolationRow(*row) for row in self._rows.of_scope(violation.name, (product, "")))
+                self._rows.replace((product, ""), meaning.of_product(board, list(before)))

@@ -1,0 +1,138 @@
+"""Trends in SQL: read from the day buckets, and kept in `trend_day`, where only differences are written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import select
+
+from impact_aggregator.bucket_rows import partial_of
+from impact_aggregator.mission.trends import KEPT_DAYS, Trend, first_day_needed, is_followed, readings
+from impact_aggregator.partial import Partial
+from impact_aggregator.rules import TOTAL
+from impact_aggregator.windows import DAY
+from impact_database import bulk
+from impact_schemas.tables import bucket, trend_day
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from impact_aggregator.mission.trends import Days
+    from impact_aggregator.values import Metrics, Name, Reading
+
+_FIRST_DAY = -719_162 * DAY  # 0001-01-01, the first that both databases know
+
+
+class Followed(NamedTuple):
+    """The trends of one segment, and what it took to work them out."""
+
+    by_window: dict[str, Trend]
+    seen: frozenset[int]  # days with events of the metric's types
+    rows_read: int
+
+
+async def follow(
+    connection: AsyncConnection, metrics: Metrics, name: Name, segment: str, today: int
+) -> Followed:
+    """Works the trends of one segment out anew, up to yesterday, and writes what differs."""
+    windows = [window for window in metrics.definition(name).windows if is_followed(window)]
+    oldest = today - KEPT_DAYS * DAY
+    needed = [first_day_needed(window, oldest) for window in windows]
+    start = _FIRST_DAY if 0 in needed else min(needed, default=today)
+    parts = await _days(connection, metrics.series_of_parts(name, segment), start, today - DAY)
+    totals = await _seen(connection, metrics.series_of_parts(name, TOTAL), start, today - DAY)
+    seen = frozenset(day for days in totals for day in days)
+    trends: dict[str, list[tuple[int, Reading]]] = {}
+    if seen:
+        first = max(min(seen), oldest)
+        for window in windows:
+            found = readings(
+                metrics.definition(name), metrics.aggregates(name), parts, totals, window, first, today - DAY
+            )
+            trends[window] = [(first + (place + 1) * DAY, reading) for place, reading in enumerate(found)]
+    read = await _write(connection, metrics.series(name, segment).series_id, trends)
+    read += sum(len(days) for days in (*parts, *totals))
+    by_window = {
+        window: Trend(found[0][0], (reading for _, reading in found))
+        for window, found in trends.items()
+        if found
+    }
+    return Followed(by_window, seen, read)
+
+
+async def forget(connection: AsyncConnection, series_ids: Iterable[int]) -> None:
+    """Deletes the trends of these series."""
+    await bulk.delete_by_key(connection, (trend_day.c.series_id,), [(one,) for one in series_ids])
+
+
+async def followed_series(connection: AsyncConnection) -> set[int]:
+    """The series that have trends in SQL."""
+    rows = await connection.execute(select(trend_day.c.series_id).distinct())
+    return {row.series_id for row in rows}
+
+
+async def _days(
+    connection: AsyncConnection, series_ids: Collection[int], first: int, last: int
+) -> tuple[Days, ...]:
+    """The day buckets of each series, merged over their shards."""
+    found: dict[int, Days] = defaultdict(dict)
+    for row in await bulk.select_range(
+        connection,
+        tuple(bucket.c),
+        (bucket.c.series_id, list(set(series_ids))),
+        (bucket.c.resolution, "1d"),
+        (bucket.c.bucket_start, first, last),
+    ):
+        key, _, partial = partial_of(row)
+        _add(found[key.series_id], key.start, partial)
+    return tuple(found[series_id] for series_id in series_ids)
+
+
+async def _seen(
+    connection: AsyncConnection, series_ids: Collection[int], first: int, last: int
+) -> tuple[Days, ...]:
+    """On which days events of the metric's types came, without what they hold."""
+    table = bucket.c
+    found: dict[int, Days] = defaultdict(dict)
+    for series_id, day, seen, last_time in await bulk.select_range(
+        connection,
+        (table.series_id, table.bucket_start, table.seen, table.last_time),
+        (table.series_id, list(set(series_ids))),
+        (table.resolution, "1d"),
+        (table.bucket_start, first, last),
+    ):
+        if seen:
+            partial = Partial()
+            partial.see(seen, last_time or 0)
+            _add(found[series_id], day, partial)
+    return tuple(found[series_id] for series_id in series_ids)
+
+
+def _add(days: Days, day: int, partial: Partial) -> None:
+    there = days.get(day)
+    if there is None:
+        days[day] = partial
+    else:
+        there.merge(partial)
+
+
+async def _write(
+    connection: AsyncConnection, series_id: int, trends: dict[str, list[tuple[int, Reading]]]
+) -> int:
+    """Gives how many rows were there."""
+    key = (trend_day.c.series_id,)
+    rows = await bulk.select_by_key(connection, tuple(trend_day.c), key, [(series_id,)])
+    before = {row[:3]: row for row in rows}
+    after = {
+        (series_id, window, at): (series_id, window, at, *reading)
+        for window, found in trends.items()
+        for at, reading in found
+    }
+    gone = [place for place in before if place not in after]
+    await bulk.delete_by_key(connection, tuple(trend_day.primary_key), gone)
+    changed = [row for place, row in after.items() if before.get(place) != row]
+    await bulk.upsert(connection, tuple(trend_day.c), changed)
+    return len(rows)
