@@ -8,7 +8,7 @@ with a value for each of the given columns of one table, in Python types (see `i
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import LargeBinary, TypeDecorator, select, type_coerce
@@ -219,36 +219,31 @@ def _chunks(rows: Sequence[Row], dialect: Dialect, width: int) -> Iterator[Seque
 
 
 def _to_driver(columns: Columns, rows: Collection[Row], dialect: Dialect) -> list[Row]:
-    return _convert([_binder(column, dialect) for column in columns], rows)
+    kinds = [_own_kind(column) for column in columns]
+    return _convert([kind.process_bind_param if kind else None for kind in kinds], rows, dialect)
 
 
 def _from_driver(columns: Columns, rows: Iterable[Any], dialect: Dialect) -> list[Row]:
-    return _convert([_reader(column, dialect) for column in columns], [tuple(row) for row in rows])
+    kinds = [_own_kind(column) for column in columns]
+    return _convert(
+        [kind.process_result_value if kind else None for kind in kinds], [*map(tuple, rows)], dialect
+    )
 
 
-def _binder(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+def _own_kind(column: Column[Any]) -> TypeDecorator[Any] | None:
     kind = column.type  # the drivers take and give all other types as they are
-    return partial(_bind, kind, dialect) if isinstance(kind, TypeDecorator) else None
+    return kind if isinstance(kind, TypeDecorator) else None
 
 
-def _reader(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    kind = column.type
-    return partial(_read, kind, dialect) if isinstance(kind, TypeDecorator) else None
-
-
-def _bind(kind: TypeDecorator[Any], dialect: Dialect, value: Any) -> Any:
-    return None if value is None else kind.process_bind_param(value, dialect)
-
-
-def _read(kind: TypeDecorator[Any], dialect: Dialect, value: Any) -> Any:
-    return None if value is None else kind.process_result_value(value, dialect)
-
-
-def _convert(converters: Sequence[Callable[[Any], Any] | None], rows: Collection[Row]) -> list[Row]:
+def _convert(
+    converters: Sequence[Callable[[Any, Dialect], Any] | None], rows: Collection[Row], dialect: Dialect
+) -> list[Row]:
     if not rows or not any(converters):
         return list(rows)
     by_column = [
-        values if convert is None else [convert(value) for value in values]
+        values
+        if convert is None
+        else [None if value is None else convert(value, dialect) for value in values]
         for convert, values in zip(converters, zip(*rows, strict=True), strict=True)
     ]
     return list(zip(*by_column, strict=True))

@@ -107,7 +107,8 @@ class Exact(TypeDecorator[int]):
             return None
         if isinstance(value, str):
             return int(value.replace(".", ""))  # nine decimals: the digits are the nanos
-        return int(Decimal(value).scaleb(numbers.SCALE, numbers.EXACT))
+        exact = value if isinstance(value, Decimal) else Decimal(value)
+        return int(exact.scaleb(numbers.SCALE, numbers.EXACT))
 
 
 class ExactSquare(TypeDecorator[int]):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Period:
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 
+@lru_cache(maxsize=1 << 12)  # days are few, and met again in every series
 def periods_of(day: int) -> tuple[Period, ...]:
     """The month, quarter and year that a day falls into."""
     date = datetime.fromtimestamp(day / 1_000_000, UTC)
