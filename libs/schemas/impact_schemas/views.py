@@ -84,7 +84,8 @@ METRICS = View(
         ("owner", "owner", "who answers for the number"),
         ("sdg", "sdg", "SDG targets and indicators, a JSON array"),
         ("iris", "iris", "IRIS+ metric ids, a JSON array"),
-        ("min_cell", "min_cell", "cells of fewer than this many are suppressed; null: none are"),
+        ("min_cell", "min_cell", "cells of fewer subjects than this are suppressed; NULL: none are"),
+        ("block", "block", "day, week or month: the grid on which it is published; NULL: it is live"),
         ("definition", "definition", "the catalog's entry as JSON, defaults filled in"),
     ),
     "FROM metric_version WHERE active",
@@ -107,7 +108,21 @@ ROLLING_METRICS = View(
         ("n", "r.n", "events counted in the value (of a ratio: of its denominator)"),
         ("status", "r.status", "suppressed, no_data, stale or ok"),
         ("as_of", "w.as_of", "the value is right at this time (UTC)"),
-        ("window_start", "w.window_start", "the window covers [window_start, as_of]; NULL: all time"),
+        (
+            "window_start",
+            "COALESCE(r.window_start, w.window_start)",
+            "the window covers [window_start, window_end]; NULL: all time",
+        ),
+        (
+            "window_end",
+            "COALESCE(r.window_end, w.as_of)",
+            "as_of; of a metric with min_cell the end of the last closed block (UTC)",
+        ),
+        (
+            "hidden_blocks",
+            "r.hidden_blocks",
+            "of a metric with min_cell: blocks of the window whose cell is hidden, and not in value and n",
+        ),
         ("version", "s.version", "the metric's version"),
         ("changed_at", "r.changed_at", "when this row last changed (UTC)"),
     ),
@@ -127,7 +142,6 @@ _ESTIMATE = (
 )
 _SUM = f"SUM({_number('b.sum')})"
 _MEAN = f"{_SUM} / NULLIF(SUM(b.count), 0)"
-_HIDDEN = "m.min_cell IS NOT NULL AND SUM(b.count) BETWEEN 1 AND m.min_cell - 1"
 _LATEST = (
     "(SELECT " + _number("l.latest_value") + " FROM bucket l WHERE l.series_id = s.series_id"  # noqa: S608 (constants alone)
     " AND l.resolution = b.resolution AND l.bucket_start = b.bucket_start AND l.latest_time IS NOT NULL"
@@ -142,14 +156,35 @@ _VALUE = (
 )
 
 
-def _shown(expression: str) -> str:
-    return f"CASE WHEN {_HIDDEN} THEN NULL ELSE {expression} END"
+def _published(expression: str) -> str:
+    return f"CASE WHEN NOT c.is_hidden THEN {expression} END"
 
 
-def _shown_revision(expression: str) -> str:
-    # revisions of a protected metric would give single people away: its grid of closed blocks has its own
-    return f"CASE WHEN m.min_cell IS NULL THEN {expression} END"
+# Of a protected metric only closed blocks are shown, as they were decided.
+_BLOCKS = (
+    " UNION ALL SELECT s.product, s.metric, s.version,"  # noqa: S608 (constants alone)
+    " CASE m.block WHEN 'day' THEN '1d' WHEN 'week' THEN '1w' ELSE '1mo' END, c.block_start, s.segment,"
+    f" {_published('c.count')}, {_published(_number('c.sum'))},"
+    f" {_published(_number('c.sum') + ' / NULLIF(c.count, 0)')},"
+    f" CAST(NULL AS NUMERIC), CAST(NULL AS NUMERIC), {_published(_number('c.value'))},"
+    " c.decided_at, c.is_restated"
+    " FROM block_cell c JOIN series s ON s.series_id = c.series_id"
+    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
+    f" WHERE m.active AND m.block IS NOT NULL AND {_OWN_SEGMENT}"
+)
 
+
+_LIVE_BUCKETS = (
+    "FROM bucket b JOIN series s ON s.series_id = b.series_id"
+    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
+    " LEFT JOIN merged_estimate e ON e.series_id = b.series_id AND e.resolution = b.resolution"
+    " AND e.bucket_start = b.bucket_start"
+    f" WHERE m.active AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
+)
+_GROUPED = (
+    "GROUP BY s.series_id, s.product, s.metric, s.version, s.segment, m.aggregate,"
+    " b.resolution, b.bucket_start"
+)
 
 METRIC_BUCKETS = View(
     "metric_buckets",
@@ -158,24 +193,26 @@ METRIC_BUCKETS = View(
         (_PRODUCT[0], "s.product", _PRODUCT[1]),
         (_METRIC[0], "s.metric", _METRIC[1]),
         ("version", "s.version", "the metric's version"),
-        ("resolution", "b.resolution", "1m, 1h or 1d"),
+        ("resolution", "b.resolution", "1m, 1h or 1d; of a metric with min_cell its block: 1d, 1w or 1mo"),
         ("bucket_start", "b.bucket_start", "start of the bucket (UTC)"),
         (_SEGMENT[0], "s.segment", _SEGMENT[1]),
-        ("count", _shown("CAST(SUM(b.count) AS BIGINT)"), "events counted"),
-        ("sum", _shown(_SUM), "sum of their values; NULL where the aggregate has none"),
-        ("mean", _shown(_MEAN), "sum / count"),
-        ("min", _shown(f"MIN({_number('b.min')})"), "least value"),
-        ("max", _shown(f"MAX({_number('b.max')})"), "greatest value"),
-        ("value", _shown(_VALUE), "what the metric's aggregate gives for this bucket alone"),
-        ("updated_at", "MAX(b.updated_at)", "when an event last changed it (UTC)"),
+        ("count", "CAST(SUM(b.count) AS BIGINT)", "events counted; NULL: a hidden cell"),
+        ("sum", _SUM, "sum of their values; NULL where the aggregate has none"),
+        ("mean", _MEAN, "sum / count"),
+        ("min", f"MIN({_number('b.min')})", "least value"),
+        ("max", f"MAX({_number('b.max')})", "greatest value"),
+        ("value", _VALUE, "what the metric's aggregate gives for this bucket alone"),
+        ("updated_at", "MAX(b.updated_at)", "when an event last changed it, or the block was decided (UTC)"),
+        ("restated", "FALSE", "true: a block that holds what came late for blocks before it, too"),
     ),
-    "FROM bucket b JOIN series s ON s.series_id = b.series_id"
-    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
-    " LEFT JOIN merged_estimate e ON e.series_id = b.series_id AND e.resolution = b.resolution"
-    " AND e.bucket_start = b.bucket_start"
-    f" WHERE m.active AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
-    " GROUP BY s.series_id, s.product, s.metric, s.version, s.segment, m.aggregate, m.min_cell,"
-    " b.resolution, b.bucket_start",
+    f"{_LIVE_BUCKETS} AND m.block IS NULL {_GROUPED}{_BLOCKS}",
+)
+
+TRUE_BUCKETS = View(
+    "true_buckets",  # not one of VIEWS: what the numbers are recomputed from and checked against
+    "As metric_buckets, with the live buckets of protected metrics.",
+    METRIC_BUCKETS.columns,
+    f"{_LIVE_BUCKETS} {_GROUPED}",
 )
 
 _OF_SERIES = (
@@ -216,6 +253,7 @@ PERIOD_METRICS = View(
         ("status", "r.status", "suppressed, no_data or ok"),
         ("closed", "r.ends_at <= w.as_of", "whether the period is over; late events still correct it"),
         ("updated_at", "r.changed_at", "when this row last changed (UTC)"),
+        ("hidden_blocks", "r.hidden_blocks", "as in rolling_metrics; of blocks that lie within the period"),
     ),
     f"FROM period_value r{_OF_SERIES} JOIN window_position w ON w.time_window = 'all'"
     f" WHERE m.active AND {_OWN_SEGMENT}",
@@ -239,16 +277,17 @@ METRIC_REVISIONS = View(
         ("bucket_start", "r.bucket_start", "start of the bucket (UTC)"),
         (_SEGMENT[0], "s.segment", _SEGMENT[1]),
         ("reported_at", "r.reported_at", "when the change was counted (UTC)"),
-        ("old_value", _shown_revision(_number("r.old_value")), "the bucket's value before"),
+        ("old_value", _number("r.old_value"), "the bucket's value before"),
         (
             "new_value",
-            _shown_revision(f"COALESCE({_number('r.new_value')}, {_number(_NEXT)}, {_NOW})"),
+            f"COALESCE({_number('r.new_value')}, {_number(_NEXT)}, {_NOW})",
             "its value after; for late events that before the next revision, or now",
         ),
         ("reason", "r.reason", "retraction, correction, late or rebuild"),
         ("caused_by", "r.caused_by", "ids of the events that said so; NULL for late ones"),
     ),
-    f"FROM metric_revision r{_OF_SERIES} WHERE {_OWN_SEGMENT}",
+    # the days of a protected metric are not shown: its blocks say whether they were restated
+    f"FROM metric_revision r{_OF_SERIES} WHERE m.block IS NULL AND {_OWN_SEGMENT}",
 )
 
 _OF_BUCKET = (
@@ -256,7 +295,7 @@ _OF_BUCKET = (
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
 )
 _WITH_DISTRIBUTION = (
-    f"WHERE m.active AND m.min_cell IS NULL AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
+    f"WHERE m.active AND m.block IS NULL AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
     " AND m.aggregate IN ('p50', 'p90', 'p95', 'p99')"
 )
 
@@ -369,11 +408,8 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def create_statements(view: View, dialect: str) -> Iterator[str]:
-    """The SQL that makes `view` on `dialect` ('postgresql' or 'sqlite') with a comment on every column.
-
-    SQLite has no COMMENT: there the comments stand in the view's own text, which `.schema` shows.
-    """
+def select_text(view: View, dialect: str) -> str:
+    """The query of `view` on `dialect`; on SQLite with the comments in it."""
     sqlite = dialect == "sqlite"
     lines = [
         (
@@ -385,11 +421,17 @@ def create_statements(view: View, dialect: str) -> Iterator[str]:
     body = "\n".join(
         sql + ("," if place < len(lines) - 1 else "") + remark for place, (sql, remark) in enumerate(lines)
     )
-    head = f"CREATE VIEW {view.name} AS SELECT"
-    if sqlite:
-        head += f"  -- {view.comment}"
+    head = f"SELECT  -- {view.comment}" if sqlite else "SELECT"
     source = view.sqlite_source if sqlite and view.sqlite_source else view.source
-    yield f"{head}\n{body}\n{source}"
+    return f"{head}\n{body}\n{source}"
+
+
+def create_statements(view: View, dialect: str) -> Iterator[str]:
+    """The SQL that makes `view` on `dialect` ('postgresql' or 'sqlite') with a comment on every column.
+
+    SQLite has no COMMENT: there the comments stand in the view's own text, which `.schema` shows.
+    """
+    yield f"CREATE VIEW {view.name} AS {select_text(view, dialect)}"
     if dialect == "postgresql":
         yield f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}"
         for column in view.columns:
