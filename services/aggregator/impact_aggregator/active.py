@@ -68,6 +68,19 @@ def definition(catalog: Catalog, name: str) -> str:
     return f'{text[:-1]},"factor_set":{factors}}}'
 
 
+def changed_editions(before: str, after: str) -> str | None:
+    """Which editions of factors make the numbers of two definitions differ; None if it is not they."""
+    old, new = (msgspec.json.decode(text) for text in (before, after))
+    if any(old.get(field) != new.get(field) for field in _COUNTING | _COUNTING_IF_SET):
+        return None
+    known = old.get("factor_set", {}).get("editions", [])
+    editions = new.get("factor_set", {}).get("editions", [])
+    if known == editions:
+        return None
+    changed = [edition["version"] for edition in editions if edition not in known]
+    return " ".join([new["factor"]["set"], *changed])
+
+
 async def activate(engine: AsyncEngine, catalogs: Mapping[str, Catalog], now: int) -> ActiveCatalog:
     """Makes `catalogs` the active ones, in one transaction; nothing changes if they are already.
 

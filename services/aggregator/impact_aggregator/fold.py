@@ -23,6 +23,7 @@ from impact_aggregator.rules import TooManySegments
 from impact_aggregator.sketches import Places, hash64
 from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor, kept_resolution
 from impact_schemas import numbers
+from impact_schemas.measure import CannotMeasure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from impact_aggregator.amendments import Amendment
     from impact_aggregator.events import Position
     from impact_aggregator.rules import Parts, Rule, Rules, Split, TypeRules
+    from impact_schemas.measure import Measure
 
 _COARSER = {"1m": ("1m", "1h", "1d"), "1h": ("1h", "1d"), "1d": ("1d",)}
 
@@ -72,10 +74,10 @@ class Folded:
             found = self.tallies[product] = Tally()
         return found
 
-    def refuse(self, event: Event, code: str, detail: str) -> None:
+    def refuse(self, event: Event, code: str, detail: str, pointer: str | None = None) -> None:
         """Puts an event into quarantine."""
-        entry = quarantined(event.position, event.product, event.raw, event.received_at, code, detail)
-        self.put_aside(entry)
+        what = (event.raw, event.received_at, code, detail, pointer)
+        self.put_aside(quarantined(event.position, event.product, *what))
 
     def refuse_amendment(self, amendment: Amendment, code: str, detail: str) -> None:
         """Moves an amendment that was counted on its arrival to quarantine."""
@@ -126,9 +128,6 @@ class _Group(NamedTuple):
     unmet: list[tuple[Rule, Split]]  # segments that no event of the group's has opened yet
 
 
-_OUT_OF_RANGE = "value_out_of_range"
-
-
 class _Fold:
     def __init__(
         self, rules: Rules, known: Mapping[bytes, Known], amendments: Mapping[bytes, Collection[Amendment]]
@@ -136,13 +135,13 @@ class _Fold:
         self._rules = rules
         self._known = known
         self._amendments = amendments
-        self._out_of_range: dict[Position, str] = {}
+        self._beyond: dict[Position, CannotMeasure] = {}
 
     def run(self, events: list[Event | Quarantined]) -> Folded:
         folded = self._run(events)
-        # The door lets no such value in. Should one come, it is found when its group is worked out: then
+        # The door lets few such values in. Should one come, it is found when its group is worked out: then
         # the batch is folded once more without it.
-        return self._run(events) if self._out_of_range else folded
+        return self._run(events) if self._beyond else folded
 
     def _run(self, events: list[Event | Quarantined]) -> Folded:
         folded = Folded()
@@ -205,8 +204,9 @@ class _Fold:
 
     def _add_to_group(self, folded: Folded, groups: dict[tuple[object, ...], _Group], event: Event) -> bool:
         """False if the event cannot be counted and is in quarantine instead."""
-        if event.position in self._out_of_range:
-            folded.refuse(event, _OUT_OF_RANGE, self._out_of_range[event.position])
+        if event.position in self._beyond:
+            error = self._beyond[event.position]
+            folded.refuse(event, error.code, error.detail, "/" + error.path.replace(".", "/"))
             return False
         fed = self._rules.of(event.product, event.type)
         if fed is None:  # sorted out before
@@ -262,14 +262,10 @@ class _Fold:
         return partial
 
     def _add_numbers(self, partial: Partial, rule: Rule, pairs: list[tuple[int | Decimal, Event]]) -> None:
-        nanos = []
-        for value, event in pairs:
-            try:
-                nanos.append(numbers.to_nanos(value))
-            except numbers.OutOfRangeError as error:
-                self._out_of_range[event.position] = str(error)
-                nanos.append(0)
+        nanos = self._measured(rule.measure, pairs) if rule.measure else self._as_they_are(pairs)
         partial.add_numbers(nanos)
+        if rule.top_box is not None:
+            partial.add_top(nanos, rule.top_box)
         if rule.keeps_squares:
             partial.add_squares(nanos)
         if rule.aggregate == "latest":
@@ -283,6 +279,26 @@ class _Fold:
                 )
         elif rule.aggregate in QUANTILES:
             partial.add_quantiles(nanos)
+
+    def _as_they_are(self, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
+        nanos = []
+        for value, event in pairs:
+            try:
+                nanos.append(numbers.to_nanos(value))
+            except numbers.OutOfRangeError as error:
+                self._beyond[event.position] = CannotMeasure("value_out_of_range", str(error), "data")
+                nanos.append(0)
+        return nanos
+
+    def _measured(self, measure: Measure, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
+        nanos = []
+        for value, event in pairs:
+            try:
+                nanos.append(measure.nanos(value, event.data, event.time))
+            except CannotMeasure as error:
+                self._beyond[event.position] = error
+                nanos.append(0)
+        return nanos
 
 
 def _unmet(fed: TypeRules, parts: Parts) -> list[tuple[Rule, Split]]:

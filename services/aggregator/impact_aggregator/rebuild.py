@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import delete, insert, select, tuple_, update
 
-from impact_aggregator.active import active_state, catalogs_hash
+from impact_aggregator.active import active_state, catalogs_hash, changed_editions
 from impact_aggregator.batches import Batch, Claim
 from impact_aggregator.bucket_rows import partial_of
 from impact_aggregator.decode import decode_record
@@ -129,26 +129,14 @@ class Rebuild:
         generation, digest = await active_state(self._engine)
         if digest != catalogs_hash(self._catalogs):
             raise CannotRebuild("the catalog files are not the active ones: wait until the service has them")
-        catalogs = {
-            product: catalog.model_copy(
-                update={
-                    "metrics": {
-                        name: metric
-                        for name, metric in catalog.metrics.items()
-                        if metric.derivation is not None or only(product, name)
-                    }
-                }
-            )
-            for product, catalog in self._catalogs.items()
-        }
         counted = {
             (product, name)
-            for product, catalog in catalogs.items()
+            for product, catalog in self._catalogs.items()
             for name, metric in catalog.metrics.items()
-            if metric.derivation is None
+            if metric.derivation is None and only(product, name)
         }
         versions = await self._prepare(counted)
-        rules = Rules(catalogs, versions)
+        rules = Rules(self._catalogs, versions)
         claims: dict[int, Claim] = {}
         while True:
             ends = await self._live_offsets()
@@ -297,7 +285,8 @@ class Rebuild:
         now = self._clock()
         for (product, metric), version in versions.items():
             aggregate = self._catalogs[product].metrics[metric].aggregate or ""
-            old = await _day_values(connection, (product, metric, version - 1), aggregate)
+            cause = await _cause(connection, (product, metric), version)
+            old = await _day_values(connection, (product, metric, cause.compared_with), aggregate)
             new = await _day_values(connection, (product, metric, version), aggregate)
             rows = [
                 {
@@ -307,8 +296,8 @@ class Rebuild:
                     "reported_at": now,
                     "old_value": old.get(place, (0, None))[1],
                     "new_value": new.get(place, (0, None))[1],
-                    "reason": "rebuild",
-                    "caused_by": f"version {version}",
+                    "reason": cause.reason,
+                    "caused_by": cause.by,
                 }
                 for place in old.keys() | new.keys()
                 if old.get(place, (0, None))[1] != new.get(place, (0, None))[1]
@@ -317,6 +306,28 @@ class Rebuild:
                 await connection.execute(insert(metric_revision), rows)
             revised += len(rows)
         return revised
+
+
+class _Cause(NamedTuple):
+    """Why a rebuild may give other numbers, and with which version it is compared."""
+
+    compared_with: int
+    reason: str
+    by: str
+
+
+async def _cause(connection: AsyncConnection, name: Name, version: int) -> _Cause:
+    """A new edition of factors has begun a version of its own, empty: compared is the one before that."""
+    table = metric_version.c
+    rows = await connection.execute(
+        select(table.version, table.definition).where(table.product == name[0], table.metric == name[1])
+    )
+    definitions = {row.version: row.definition for row in rows}
+    before = definitions.get(version - 2)
+    editions = None if before is None else changed_editions(before, definitions[version])
+    if editions is None:
+        return _Cause(version - 1, "rebuild", f"version {version}")
+    return _Cause(version - 2, "factor", editions)
 
 
 async def _day_values(

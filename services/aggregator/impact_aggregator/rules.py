@@ -6,7 +6,6 @@ Pure: no IO, no clock. The only state is the book of series seen so far, which g
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,14 +13,17 @@ import jsonschema_rs
 import msgspec
 
 from impact_aggregator.windows import RESOLUTIONS, finest_resolution
-from impact_schemas.catalog import Compare, Dimension, OneOf
+from impact_schemas import numbers
+from impact_schemas.catalog import Dimension
 from impact_schemas.catalog.protection import families
+from impact_schemas.event_data import ABSENT, conditions_of, is_number, is_scalar, reader
+from impact_schemas.measure import measure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from impact_aggregator.events import Event
-    from impact_schemas.catalog import Catalog, Metric
+    from impact_schemas.catalog import Catalog, FactorSet, Metric
 
 TOTAL = "{}"
 UNKNOWN = "null"
@@ -59,69 +61,13 @@ class TooManySegments(Exception):
     """A dimension without declared values has met its limit; the event cannot be counted."""
 
 
-# --- reading an event's data --------------------------------------------------------------------------
-
-_ABSENT = object()
-
-
-def _reader(path: str) -> Callable[[Any], Any]:
-    """A function from an event's data to the value at `data.<path>`, _ABSENT if there is none."""
-    keys = path.split(".")[1:]
-    if len(keys) == 1:
-        key = keys[0]
-        return lambda data: data.get(key, _ABSENT) if type(data) is dict else _ABSENT
-
-    def read(data: Any) -> Any:
-        for key in keys:
-            if type(data) is not dict:
-                return _ABSENT
-            data = data.get(key, _ABSENT)
-        return data
-
-    return read
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, (str, bool, int, Decimal))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
-
-
-def _typed(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, bool), value  # True is not 1
-
-
-def _test_of(path: str, condition: OneOf | Compare) -> Callable[[Any], bool]:
-    read = _reader(path)
-    if isinstance(condition, OneOf):
-        wanted = frozenset(_typed(value) for value in condition.values)
-        return lambda data: _is_scalar(value := read(data)) and _typed(value) in wanted
-    return lambda data: (value := read(data)) is not _ABSENT and _compares(condition, value)
-
-
-def _compares(condition: Compare, value: Any) -> bool:
-    if condition.ne and (not _is_scalar(value) or _typed(value) in {_typed(other) for other in condition.ne}):
-        return False
-    bounds = (condition.gt, condition.gte, condition.lt, condition.lte)
-    if all(bound is None for bound in bounds):
-        return True
-    return _is_number(value) and (
-        (condition.gt is None or value > condition.gt)
-        and (condition.gte is None or value >= condition.gte)
-        and (condition.lt is None or value < condition.lt)
-        and (condition.lte is None or value <= condition.lte)
-    )
-
-
 class Axis:
     """A dimension as a function of an event's data; metrics that share it share its evaluation."""
 
     __slots__ = ("_allowed", "_read")
 
     def __init__(self, dimension: Dimension) -> None:
-        self._read = _reader(dimension.path)
+        self._read = reader(dimension.path)
         values = dimension.values
         self._allowed = None if values is None else frozenset(_encode(value).decode() for value in values)
 
@@ -133,7 +79,7 @@ class Axis:
     def part(self, data: Any) -> str:
         """The dimension's value as JSON text."""
         value = self._read(data)
-        if value is None or not _is_scalar(value):  # _ABSENT is no scalar either
+        if value is None or not is_scalar(value):  # ABSENT is no scalar either
             return UNKNOWN
         text = _encode(value).decode()
         return text if self._allowed is None or text in self._allowed else OTHER
@@ -185,6 +131,7 @@ class Rule:
         version: int,
         definition: Metric,
         windows: Iterable[str],
+        factor_sets: Mapping[str, FactorSet],
         book: SeriesBook,
     ) -> None:
         self.product = product
@@ -195,9 +142,12 @@ class Rule:
         self.keeps_squares = self.aggregate == "mean"  # and of what is compared between arms
         self.counts_subjects = False  # of what is protected, or part of it
         self._book = book
-        self._read = _reader(definition.of) if definition.of and definition.of != "subject" else None
-        self._read_place = _reader(definition.per) if definition.per else None
-        self._tests = tuple(_test_of(path, test) for path, test in definition.where.items())
+        self._read = reader(definition.of) if definition.of and definition.of != "subject" else None
+        self._read_place = reader(definition.per) if definition.per else None
+        self._tests = conditions_of(definition)
+        self.measure = measure_of(definition, factor_sets)
+        top = definition.scale.top_box if definition.scale else None
+        self.top_box = None if top is None else numbers.to_nanos(top)
         self.total = self.enter(TOTAL)
 
     def enter(self, segment: str) -> int:
@@ -210,8 +160,8 @@ class Rule:
     def value(self, event: Event) -> Any:
         """What the event adds to the metric; None if it does not belong to it.
 
-        A number (int or Decimal) as it stands in the event; for `unique` the text that is told apart; for
-        `count` True.
+        A number (int or Decimal) as it stands in the event, before `measure`; for `unique` the text that
+        is told apart; for `count` True.
         """
         data = event.data
         for test in self._tests:
@@ -222,7 +172,7 @@ class Rule:
         if self.aggregate == "unique":  # JSON texts: the text "1" is not the number 1
             return event.subject if self._read is None else self._text(self._read(data))
         value = None if self._read is None else self._read(data)
-        if not _is_number(value) or (self._read_place is not None and self.place(event) is None):
+        if not is_number(value) or (self._read_place is not None and self.place(event) is None):
             return None
         return value
 
@@ -237,7 +187,7 @@ class Rule:
 
     @staticmethod
     def _text(value: Any) -> str | None:
-        return None if value is _ABSENT or value is None else _encode(value).decode()
+        return None if value is ABSENT or value is None else _encode(value).decode()
 
 
 class TypeRules:
@@ -267,7 +217,7 @@ SeriesBook = dict[int, Series]  # every series that has been met, by id
 
 
 class Rules:
-    """All metrics of all products, compiled under the versions that are in force."""
+    """The metrics of all products that have a version, compiled."""
 
     def __init__(self, catalogs: Mapping[str, Catalog], versions: Mapping[tuple[str, str], int]) -> None:
         self.book: SeriesBook = {}
@@ -278,9 +228,10 @@ class Rules:
             for event_type, definition in catalog.events.items():
                 self._by_type[product, event_type] = TypeRules(definition.data)
             for name, metric in catalog.metrics.items():
-                if metric.derivation is None:
+                if metric.derivation is None and (product, name) in versions:
                     windows = _windows_of(catalog, name)
-                    rule = Rule(product, name, versions[product, name], metric, windows, self.book)
+                    version = versions[product, name]
+                    rule = Rule(product, name, version, metric, windows, catalog.factors, self.book)
                     rule.counts_subjects = name in watched
                     self._compile(rule, metric, arm_path(catalog, name))
 
