@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TOP, HEIGHT = 8.0, 80.0  # percent of the drawing that the curves take; below are the dates
 GRID_LINES = 4
+NOTHING = Markup()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def line(chart: LineChart) -> Markup:
     if chart.forecast is not None:
         moments.append(chart.forecast.at)
     if len(set(moments)) < 2:
-        return Markup()
+        return NOTHING
     frame = _Frame(min(moments), max(moments), _ticks(_values(chart)))
     parts = [
         *(_grid_line(frame.level(tick)) for tick in frame.ticks),
@@ -105,7 +106,7 @@ def sparkline(says: str, values: Sequence[float | None]) -> Markup:
     """A curve without axes; empty where there are not two values."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
-        return Markup()
+        return NOTHING
     low, high = min(known), max(known)
     span = (high - low) or 1.0
     middle = 0.5 if high == low else 0.0
@@ -124,7 +125,7 @@ def sparkline(says: str, values: Sequence[float | None]) -> Markup:
 def bars(says: str, rows: Sequence[Bar], shown: Callable[[float], str]) -> Markup:
     """A bar for each row, from left to right in time; first and last are named."""
     if not rows:
-        return Markup()
+        return NOTHING
     ticks = _ticks([0.0, *(row.value for row in rows)])
     low, high = ticks[0], ticks[-1]
     width = 100 / len(rows)
@@ -173,7 +174,7 @@ _CORNERS = (
 def two_by_two(says: str, bets: Sequence[Bet]) -> Markup:
     """Impact to the right, business upwards; full dots are certain, rings are not; each has its number."""
     if not bets:
-        return Markup()
+        return NOTHING
     reach_x = max(1.0, *(abs(bet.impact) for bet in bets)) * 1.15
     reach_y = max(1e-9, *(abs(bet.business) for bet in bets)) * 1.15
     parts = [
@@ -338,7 +339,7 @@ def _move(points: Iterable[tuple[float, float] | None]) -> str:
 
 def _path(kind: str, data: str) -> Markup:
     if not data:
-        return Markup()
+        return NOTHING
     return Markup('<path class="{}" vector-effect="non-scaling-stroke" d="{}"/>').format(kind, data)
 
 
@@ -351,7 +352,7 @@ _TICK = Markup('<text class="axis" x="100%" y="{}%" dy="4" text-anchor="end">{}<
 
 
 def _plot(says: str, levels: Sequence[tuple[float, str]], parts: Iterable[Markup]) -> Markup:
-    """The scale, as wide as its longest word (in digits, which no letter of it exceeds), and the plot."""
+    """The scale, as wide as its longest word (in digits: letters are about as wide), and the plot."""
     widest = max((len(words) for _, words in levels), default=0)
     ticks = Markup().join(_TICK.format(_n(level), words) for level, words in levels)
     return _PLOT.format(says, widest, ticks, Markup().join(parts))

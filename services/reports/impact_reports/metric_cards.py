@@ -14,7 +14,7 @@ from impact_reports.charts import Bar, Forecast, LineChart, Mark, Point
 from impact_reports.wording import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from impact_reports.queries import Row, Rows
 
@@ -341,3 +341,34 @@ def _forecast(target: Row) -> Forecast | None:
 
 def _moment(at: date | datetime) -> datetime:
     return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
+
+
+# --- definitions -----------------------------------------------------------------------------------------
+
+
+def rule(definition: Mapping[str, Any]) -> str:
+    """What turns events into the number, in one line."""
+    ratio = definition.get("ratio")
+    if ratio:
+        return f"{ratio['numerator']} divided by {ratio['denominator']}, each added up first"
+    if definition.get("aggregate"):
+        of = f" of {definition['of']}" if definition.get("of") else ""
+        where = (
+            f" where {json.dumps(definition['where'], ensure_ascii=False)}" if definition.get("where") else ""
+        )
+        return f"{definition['aggregate']}{of} over {', '.join(definition['event'])}{where}"
+    return "worked out from other metrics, see its definition"
+
+
+def definition_text(metric: Row) -> str:
+    """What the catalog says of the metric, as JSON, without what it leaves at nothing."""
+    return json.dumps(
+        _written(json.loads(metric["definition"])), indent=2, ensure_ascii=False, sort_keys=True
+    )
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: _written(one) for name, one in value.items()}
+        return {name: one for name, one in kept.items() if one not in (None, {}, [], "")}
+    return [_written(one) for one in value] if isinstance(value, list) else value

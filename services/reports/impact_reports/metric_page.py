@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from impact_reports import metric_cards, mission_page, wording
 
@@ -146,7 +146,7 @@ def page(rows: Rows, metric: Row, window: str) -> MetricPage:
         periods=[_period(row, card) for row in rows["periods"]],
         revisions=[_revision(row, card) for row in rows["revisions"]],
         why=_why(metric, window, rows),
-        definition=json.dumps(_written(json.loads(metric["definition"])), indent=2, ensure_ascii=False),
+        definition=metric_cards.definition_text(metric),
         sql=_sql(metric, window),
     )
 
@@ -260,7 +260,7 @@ def _why(metric: Row, window: str, rows: Rows) -> list[Fact]:
     value = next((row for row in rows["rolling_metrics"] if row["time_window"] == window), None)
     definition = json.loads(metric["definition"])
     facts = [
-        Fact("Rule", _rule(definition)),
+        Fact("Rule", metric_cards.rule(definition)),
         Fact("Version", f"{metric['version']}: two definitions never mix in one number"),
     ]
     if value is not None:
@@ -286,27 +286,6 @@ def _why(metric: Row, window: str, rows: Rows) -> list[Fact]:
         for row in rows["log_positions"]
     )
     return facts
-
-
-def _rule(definition: dict[str, Any]) -> str:
-    ratio = definition.get("ratio")
-    if ratio:
-        return f"{ratio['numerator']} divided by {ratio['denominator']}, each added up first"
-    if definition.get("aggregate"):
-        of = f" of {definition['of']}" if definition.get("of") else ""
-        where = (
-            f" where {json.dumps(definition['where'], ensure_ascii=False)}" if definition.get("where") else ""
-        )
-        return f"{definition['aggregate']}{of} over {', '.join(definition['event'])}{where}"
-    return "worked out from other metrics, see its definition"
-
-
-def _written(value: Any) -> Any:
-    """The definition without what is empty: what the catalog says."""
-    if isinstance(value, dict):
-        kept = {name: _written(one) for name, one in value.items()}
-        return {name: one for name, one in kept.items() if one not in (None, {}, [], "")}
-    return [_written(one) for one in value] if isinstance(value, list) else value
 
 
 def _sql(metric: Row, window: str) -> list[str]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from impact_reports import metric_page, mission_page, portfolio_page, public, queries, wording
+from impact_reports import metric_page, mission_page, portfolio_page, public, queries
 from impact_reports.problems import Problem
 from impact_reports.queries import snapshot
 from impact_reports.sign_in import COOKIE, same_origin
+from impact_reports.templating import ASSETS, asset, asset_path, templates
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -23,32 +21,7 @@ if TYPE_CHECKING:
     from impact_reports.queries import Rows
     from impact_reports.sign_in import Access
 
-ASSETS = {"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8"}
 NOT_FOUND = "There is no such product or metric: the first page has what there is."
-
-
-@cache
-def _asset(name: str) -> bytes:
-    return files("impact_reports").joinpath("static", name).read_bytes()
-
-
-def _asset_path(name: str) -> str:
-    # the content is in the path: browsers may keep it for ever, and never show an old style with a new page
-    return f"/static/{hashlib.sha256(_asset(name)).hexdigest()[:16]}/{name}"
-
-
-@cache
-def templates() -> Environment:
-    """The templates; what they forget to escape is escaped, and what they misspell is a fault."""
-    environment = Environment(
-        loader=PackageLoader("impact_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(asset=_asset_path, minute=wording.minute)
-    return environment
 
 
 def routes(engine: AsyncEngine, access: Access) -> APIRouter:
@@ -135,10 +108,10 @@ def routes(engine: AsyncEngine, access: Access) -> APIRouter:
 
     @router.get("/static/{version}/{name}")
     async def static(version: str, name: str) -> Response:
-        if name not in ASSETS or _asset_path(name) != f"/static/{version}/{name}":
+        if name not in ASSETS or asset_path(name) != f"/static/{version}/{name}":
             raise Problem(404, "not_found", "There is no such file.")
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(_asset(name), headers=headers, media_type=ASSETS[name])
+        return Response(asset(name), headers=headers, media_type=ASSETS[name])
 
     return router
 

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import column, func, select, table
+from sqlalchemy import column, func, literal, select, table
 
 from impact_database.engine import read_only
+from impact_schemas.tables import Instant, to_micros
 from impact_schemas.views import VIEWS
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select, TableClause
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from impact_reports.edition import Earlier
+    from impact_reports.periods import Period
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]  # by view
@@ -212,3 +216,75 @@ async def _rows(
     one: Snapshot, view: str, equal: Mapping[str, object], order: Sequence[str] = ()
 ) -> list[Row]:
     return await one.rows(view, order=order, **equal) if view in TABLES else []
+
+
+# --- what editions need ---------------------------------------------------------------------------------
+
+
+_OF_EDITION = {  # in one order, so that the same state gives the same bytes
+    "products": (),
+    "stakeholders": ("stakeholder",),
+    "target_progress": ("metric", "time_window", "segment", "due"),
+    "benchmarks": ("metric", "label", "year"),
+    "factor_values": ("factor", "valid_from", "version", "key"),
+    "coverage": ("metric", "dimension"),
+}
+
+
+async def edition(one: Snapshot, product: str, period: Period, earlier: Earlier | None) -> Rows:
+    """What an edition needs; `products` is empty if there is no such product.
+
+    `values` are the period's, of every segment; `history` are the totals up to it; `reported` are the
+    totals of the period of the edition before, as they are now, and `revisions` what changed in it since.
+    """
+    of = {"product": product}
+    rows: Rows = {name: await _rows(one, name, of, order) for name, order in _OF_EDITION.items()}
+    rows["metrics"] = await one.rows("metrics", order=("metric",), **of)
+    view = TABLES["period_metrics"]
+    kind = of | {"period": period.kind}
+    rows["values"] = await one.rows(
+        "period_metrics", view.c.starts_at == _bound(period.starts_at), order=("metric", "segment"), **kind
+    )
+    rows["history"] = await one.rows(
+        "period_metrics",
+        view.c.starts_at <= _bound(period.starts_at),
+        order=("starts_at", "metric"),
+        segment=TOTAL,
+        **kind,
+    )
+    changed = select(func.max(view.c.updated_at).label("updated_at")).where(view.c.product == product)
+    rows["changed"] = await one.select(changed)
+    rows["log_positions"] = await one.rows("log_positions", order=("topic", "partition"))
+    rows["quarantine"] = await one.counts("quarantined_events", "code", replayed_at=None, **of)
+    rows["reported"], rows["revisions"] = [], []
+    if earlier is not None:
+        before = of | {"period": earlier.period.kind, "segment": TOTAL}
+        starts = view.c.starts_at == _bound(earlier.period.starts_at)
+        rows["reported"] = await one.rows("period_metrics", starts, order=("metric",), **before)
+        rows["revisions"] = await _revisions(one, of, earlier)
+    return rows
+
+
+async def _revisions(one: Snapshot, of: Mapping[str, object], earlier: Earlier) -> list[Row]:
+    """How many days of the earlier edition's period changed since, by metric and reason."""
+    view = TABLES["metric_revisions"]
+    columns = (view.c.metric, view.c.reason)
+    query = select(*columns, func.count(view.c.bucket_start.distinct()).label("rows")).where(
+        *_equal(view, {**of, "segment": TOTAL}),
+        view.c.bucket_start >= _bound(earlier.period.starts_at),
+        view.c.bucket_start < _bound(earlier.period.ends_at),
+        view.c.reported_at > _bound(earlier.numbers_of),
+    )
+    return await one.select(query.group_by(*columns).order_by(*columns))
+
+
+async def as_of(one: Snapshot) -> datetime | None:
+    """When the numbers are right; None before the first tick."""
+    view = TABLES["rolling_metrics"]
+    [row] = await one.select(select(func.max(view.c.as_of).label("as_of")))
+    moment: datetime | None = row["as_of"]
+    return moment
+
+
+def _bound(moment: datetime) -> ColumnElement[int]:
+    return literal(to_micros(moment), Instant)

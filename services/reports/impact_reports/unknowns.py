@@ -36,6 +36,19 @@ def of_product(rows: Rows) -> list[Unknown]:
     ]
 
 
+def of_edition(rows: Rows) -> list[Unknown]:
+    """Of the values of one period."""
+    titles = {row["metric"]: row["title"] for row in rows["metrics"]}
+    counted: dict[tuple[str, str], int] = {}
+    for row in rows["values"]:
+        key = (row["metric"], row["status"])
+        counted[key] = counted.get(key, 0) + 1
+    statuses = [
+        {"metric": metric, "status": status, "rows": amount} for (metric, status), amount in counted.items()
+    ]
+    return [*_groups(rows["coverage"], titles), *_values(statuses, titles), *_quarantined(rows["quarantine"])]
+
+
 def _groups(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
     found = []
     for row in rows:
@@ -77,19 +90,13 @@ def _values(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
     ]
 
 
-_REASONS = {
-    "late": "events that came late",
-    "retraction": "events that were taken back",
-    "correction": "corrections",
-    "rebuild": "a new count of history",
-}
-
-
 def _late(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
     found: dict[str, list[str]] = {}
     for row in rows:
         days = wording.count(int(row["rows"]), "day value")
-        found.setdefault(row["metric"], []).append(f"{days} by {wording.said(_REASONS, row['reason'])}")
+        found.setdefault(row["metric"], []).append(
+            f"{days} by {wording.said(wording.REASONS, row['reason'])}"
+        )
     return [
         Unknown(
             titles.get(metric, metric),

@@ -73,6 +73,14 @@ EVIDENCE = {
 }
 
 
+REASONS = {
+    "late": "events that came late",
+    "retraction": "events that were taken back",
+    "correction": "corrections",
+    "rebuild": "a new count of history",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """How values of a metric are written; `percent`: a share of like by like."""
@@ -191,9 +199,10 @@ def short_day(moment: date | datetime) -> str:
     return f"{moment.day} {_MONTHS[moment.month - 1][:3]} {moment.year}"
 
 
-def month(moment: date | datetime) -> str:
-    """'Dec 2026'."""
-    return f"{_MONTHS[moment.month - 1][:3]} {moment.year}"
+def month(moment: date | datetime, *, full: bool = False) -> str:
+    """'Dec 2026', or 'December 2026'."""
+    name = _MONTHS[moment.month - 1]
+    return f"{name if full else name[:3]} {moment.year}"
 
 
 def minute(moment: datetime) -> str:
