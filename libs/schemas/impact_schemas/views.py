@@ -1,61 +1,30 @@
 """The views that analysts query: the same names and columns on PostgreSQL and SQLite, each with its comment.
 
 A column's expression is portable SQL. Exact decimals leave the store as NUMERIC on PostgreSQL and as the
-nearest double on SQLite.
+nearest double on SQLite. What the numbers mean is in `mission_views`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@dataclass(frozen=True, slots=True)
-class ViewColumn:
-    """One column: its name, its SQL, and what it means."""
-
-    name: str
-    sql: str
-    comment: str
-    sqlite_sql: str | None = None  # where it has to differ
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One view: what a row is, its columns, and where they come from."""
-
-    name: str
-    comment: str
-    columns: tuple[ViewColumn, ...]
-    source: str
-    sqlite_source: str | None = None  # where it has to differ
-
-
-def _number(expression: str) -> str:
-    # decimal text on SQLite becomes the nearest double by this; NUMERIC on PostgreSQL stays as it is
-    return f"(0.0 + {expression})"
-
-
-_PRODUCT = ("product", "the product's name: the tenant")
-_METRIC = ("metric", "the metric's name in the product's catalog")
-_SEGMENT = (
-    "segment",
-    "JSON with sorted keys: {} is the total; null is the unknown group. Never add values over segments",
+from impact_schemas.mission_views import MISSION_VIEWS
+from impact_schemas.view import (
+    METRIC,
+    OWN_SEGMENT,
+    PRODUCT,
+    SEGMENT,
+    View,
+    columns,
+    create_statements,
+    number,
 )
 
-
-def _columns(*rows: tuple[str, str, str] | tuple[str, str, str, str]) -> tuple[ViewColumn, ...]:
-    return tuple(ViewColumn(*row) for row in rows)
-
+__all__ = ["VIEWS", "View", "create_statements"]
 
 PRODUCTS = View(
     "products",
     "One row a product: its mission as the catalog states it.",
-    _columns(
-        (_PRODUCT[0], "product", _PRODUCT[1]),
+    columns(
+        (PRODUCT[0], "product", PRODUCT[1]),
         ("title", "title", "the product's title"),
         ("statement", "statement", "the mission statement"),
         ("beneficiaries", "beneficiaries", "whom the mission serves"),
@@ -64,12 +33,18 @@ PRODUCTS = View(
     "FROM product WHERE active",
 )
 
+
+def _of_definition(field: str, comment: str) -> tuple[str, str, str, str]:
+    on_postgresql = f"CAST(definition AS json) ->> '{field}'"
+    return field, on_postgresql, comment, f"json_extract(definition, '$.{field}')"
+
+
 METRICS = View(
     "metrics",
     "One row a metric: its definition now in force.",
-    _columns(
-        (_PRODUCT[0], "product", _PRODUCT[1]),
-        (_METRIC[0], "metric", _METRIC[1]),
+    columns(
+        (PRODUCT[0], "product", PRODUCT[1]),
+        (METRIC[0], "metric", METRIC[1]),
         ("version", "version", "counts up when what decides the numbers is changed"),
         ("title", "title", "the metric's title"),
         ("unit", "unit", "UCUM unit, or ISO 4217 code for money; 1 is a plain number"),
@@ -87,24 +62,31 @@ METRICS = View(
         ("min_cell", "min_cell", "cells of fewer subjects than this are suppressed; NULL: none are"),
         ("block", "block", "day, week or month: the grid on which it is published; NULL: it is live"),
         ("definition", "definition", "the catalog's entry as JSON, defaults filled in"),
+        _of_definition("description", "what it means, in a sentence or two"),
+        _of_definition("leads_to", "the metrics that it leads to, a JSON array"),
+        _of_definition("visibility", "internal, or public: whether a public report may show it"),
+        _of_definition("cadence", "a longer silence than this means stale: an ISO 8601 duration"),
+        (
+            "reviewed",
+            "CAST(definition AS json) -> 'evidence' ->> 'reviewed'",
+            "the day on which its evidence was last reviewed",
+            "json_extract(definition, '$.evidence.reviewed')",
+        ),
     ),
     "FROM metric_version WHERE active",
 )
 
-# Arms of experiments are segments too, of keys that begin with @: only comparisons show them.
-_OWN_SEGMENT = "s.segment NOT LIKE '{\"@%'"
-
 ROLLING_METRICS = View(
     "rolling_metrics",
     "One row a series and window: the value that people look at, right as of as_of.",
-    _columns(
-        (_PRODUCT[0], "s.product", _PRODUCT[1]),
-        (_METRIC[0], "s.metric", _METRIC[1]),
+    columns(
+        (PRODUCT[0], "s.product", PRODUCT[1]),
+        (METRIC[0], "s.metric", METRIC[1]),
         ("role", "m.role", "impact, business or guardrail"),
         ("unit", "m.unit", "unit of value"),
         ("time_window", "r.time_window", "5m, 1h, 24h, 7d, 28d, 90d, 365d or all"),
-        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
-        ("value", _number("r.value"), "NULL unless status is ok or stale: unknown is never 0"),
+        (SEGMENT[0], "s.segment", SEGMENT[1]),
+        ("value", number("r.value"), "NULL unless status is ok or stale: unknown is never 0"),
         ("n", "r.n", "events counted in the value (of a ratio: of its denominator)"),
         ("status", "r.status", "suppressed, no_data, stale or ok"),
         ("as_of", "w.as_of", "the value is right at this time (UTC)"),
@@ -128,29 +110,29 @@ ROLLING_METRICS = View(
     ),
     "FROM rolling_value r JOIN series s ON s.series_id = r.series_id"
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
-    f" JOIN window_position w ON w.time_window = r.time_window WHERE m.active AND {_OWN_SEGMENT}",
+    f" JOIN window_position w ON w.time_window = r.time_window WHERE m.active AND {OWN_SEGMENT}",
 )
 
 # A sketch's estimates cannot be added: of one shard its own holds, of several the merged one. A shard that
 # saw only events which do not belong to the metric has none.
 _ESTIMATE = (
     "CASE WHEN COUNT(b.estimate) < 2 THEN "
-    + _number("MAX(b.estimate)")
+    + number("MAX(b.estimate)")
     + " ELSE "
-    + _number("MAX(e.estimate)")
+    + number("MAX(e.estimate)")
     + " END"
 )
-_SUM = f"SUM({_number('b.sum')})"
+_SUM = f"SUM({number('b.sum')})"
 _MEAN = f"{_SUM} / NULLIF(SUM(b.count), 0)"
 _LATEST = (
-    "(SELECT " + _number("l.latest_value") + " FROM bucket l WHERE l.series_id = s.series_id"  # noqa: S608 (constants alone)
+    "(SELECT " + number("l.latest_value") + " FROM bucket l WHERE l.series_id = s.series_id"  # noqa: S608 (constants alone)
     " AND l.resolution = b.resolution AND l.bucket_start = b.bucket_start AND l.latest_time IS NOT NULL"
     " ORDER BY l.latest_time DESC, l.latest_tiebreak DESC LIMIT 1)"
 )
 _VALUE = (
     "CASE m.aggregate WHEN 'count' THEN SUM(b.count)"
     f" WHEN 'sum' THEN COALESCE({_SUM}, 0) WHEN 'mean' THEN {_MEAN}"
-    f" WHEN 'min' THEN MIN({_number('b.min')}) WHEN 'max' THEN MAX({_number('b.max')})"
+    f" WHEN 'min' THEN MIN({number('b.min')}) WHEN 'max' THEN MAX({number('b.max')})"
     f" WHEN 'latest' THEN COALESCE({_ESTIMATE}, {_LATEST})"
     f" WHEN 'unique' THEN COALESCE({_ESTIMATE}, 0) ELSE {_ESTIMATE} END"
 )
@@ -164,13 +146,13 @@ def _published(expression: str) -> str:
 _BLOCKS = (
     " UNION ALL SELECT s.product, s.metric, s.version,"  # noqa: S608 (constants alone)
     " CASE m.block WHEN 'day' THEN '1d' WHEN 'week' THEN '1w' ELSE '1mo' END, c.block_start, s.segment,"
-    f" {_published('c.count')}, {_published(_number('c.sum'))},"
-    f" {_published(_number('c.sum') + ' / NULLIF(c.count, 0)')},"
-    f" CAST(NULL AS NUMERIC), CAST(NULL AS NUMERIC), {_published(_number('c.value'))},"
+    f" {_published('c.count')}, {_published(number('c.sum'))},"
+    f" {_published(number('c.sum') + ' / NULLIF(c.count, 0)')},"
+    f" CAST(NULL AS NUMERIC), CAST(NULL AS NUMERIC), {_published(number('c.value'))},"
     " c.decided_at, c.is_restated"
     " FROM block_cell c JOIN series s ON s.series_id = c.series_id"
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
-    f" WHERE m.active AND m.block IS NOT NULL AND {_OWN_SEGMENT}"
+    f" WHERE m.active AND m.block IS NOT NULL AND {OWN_SEGMENT}"
 )
 
 
@@ -179,7 +161,7 @@ _LIVE_BUCKETS = (
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
     " LEFT JOIN merged_estimate e ON e.series_id = b.series_id AND e.resolution = b.resolution"
     " AND e.bucket_start = b.bucket_start"
-    f" WHERE m.active AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
+    f" WHERE m.active AND b.resolution <> 'all' AND {OWN_SEGMENT}"
 )
 _GROUPED = (
     "GROUP BY s.series_id, s.product, s.metric, s.version, s.segment, m.aggregate,"
@@ -189,18 +171,18 @@ _GROUPED = (
 METRIC_BUCKETS = View(
     "metric_buckets",
     "One row a series, resolution and start: a partial aggregate of the events whose time falls into it.",
-    _columns(
-        (_PRODUCT[0], "s.product", _PRODUCT[1]),
-        (_METRIC[0], "s.metric", _METRIC[1]),
+    columns(
+        (PRODUCT[0], "s.product", PRODUCT[1]),
+        (METRIC[0], "s.metric", METRIC[1]),
         ("version", "s.version", "the metric's version"),
         ("resolution", "b.resolution", "1m, 1h or 1d; of a metric with min_cell its block: 1d, 1w or 1mo"),
         ("bucket_start", "b.bucket_start", "start of the bucket (UTC)"),
-        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        (SEGMENT[0], "s.segment", SEGMENT[1]),
         ("count", "CAST(SUM(b.count) AS BIGINT)", "events counted; NULL: a hidden cell"),
         ("sum", _SUM, "sum of their values; NULL where the aggregate has none"),
         ("mean", _MEAN, "sum / count"),
-        ("min", f"MIN({_number('b.min')})", "least value"),
-        ("max", f"MAX({_number('b.max')})", "greatest value"),
+        ("min", f"MIN({number('b.min')})", "least value"),
+        ("max", f"MAX({number('b.max')})", "greatest value"),
         ("value", _VALUE, "what the metric's aggregate gives for this bucket alone"),
         ("updated_at", "MAX(b.updated_at)", "when an event last changed it, or the block was decided (UTC)"),
         ("restated", "FALSE", "true: a block that holds what came late for blocks before it, too"),
@@ -223,32 +205,32 @@ _OF_SERIES = (
 ROLLING_HISTORY = View(
     "rolling_history",
     "One row a series, window and day: the rolling value as it stood at the end of that day.",
-    _columns(
-        (_PRODUCT[0], "s.product", _PRODUCT[1]),
-        (_METRIC[0], "s.metric", _METRIC[1]),
+    columns(
+        (PRODUCT[0], "s.product", PRODUCT[1]),
+        (METRIC[0], "s.metric", METRIC[1]),
         ("version", "s.version", "the metric's version"),
         ("time_window", "r.time_window", "5m, 1h, 24h, 7d, 28d, 90d, 365d or all"),
-        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        (SEGMENT[0], "s.segment", SEGMENT[1]),
         ("at", "r.at", "the midnight (UTC) that ended the day"),
-        ("value", _number("r.value"), "NULL unless status is ok or stale: unknown is never 0"),
+        ("value", number("r.value"), "NULL unless status is ok or stale: unknown is never 0"),
         ("n", "r.n", "events counted in the value"),
         ("status", "r.status", "suppressed, no_data, stale or ok"),
     ),
-    f"FROM rolling_day r{_OF_SERIES} WHERE {_OWN_SEGMENT}",
+    f"FROM rolling_day r{_OF_SERIES} WHERE {OWN_SEGMENT}",
 )
 
 PERIOD_METRICS = View(
     "period_metrics",
     "One row a series and calendar month, quarter or year (UTC) with events of the series.",
-    _columns(
-        (_PRODUCT[0], "s.product", _PRODUCT[1]),
-        (_METRIC[0], "s.metric", _METRIC[1]),
+    columns(
+        (PRODUCT[0], "s.product", PRODUCT[1]),
+        (METRIC[0], "s.metric", METRIC[1]),
         ("version", "s.version", "the metric's version"),
         ("period", "r.period", "month, quarter or year"),
         ("starts_at", "r.starts_at", "start of the period (UTC)"),
         ("ends_at", "r.ends_at", "start of the next one (UTC)"),
-        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
-        ("value", _number("r.value"), "NULL unless status is ok: unknown is never 0"),
+        (SEGMENT[0], "s.segment", SEGMENT[1]),
+        ("value", number("r.value"), "NULL unless status is ok: unknown is never 0"),
         ("n", "r.n", "events counted in the value (of a ratio: of its denominator)"),
         ("status", "r.status", "suppressed, no_data or ok"),
         ("closed", "r.ends_at <= w.as_of", "whether the period is over; late events still correct it"),
@@ -256,7 +238,7 @@ PERIOD_METRICS = View(
         ("hidden_blocks", "r.hidden_blocks", "as in rolling_metrics; of blocks that lie within the period"),
     ),
     f"FROM period_value r{_OF_SERIES} JOIN window_position w ON w.time_window = 'all'"
-    f" WHERE m.active AND {_OWN_SEGMENT}",
+    f" WHERE m.active AND {OWN_SEGMENT}",
 )
 
 _NEXT = "LEAD(r.old_value) OVER (PARTITION BY r.series_id, r.resolution, r.bucket_start ORDER BY r.id)"
@@ -269,25 +251,25 @@ _NOW = (
 METRIC_REVISIONS = View(
     "metric_revisions",
     "One row a bucket that changed after its day, and why: what was reported then, and what is known now.",
-    _columns(
-        (_PRODUCT[0], "s.product", _PRODUCT[1]),
-        (_METRIC[0], "s.metric", _METRIC[1]),
+    columns(
+        (PRODUCT[0], "s.product", PRODUCT[1]),
+        (METRIC[0], "s.metric", METRIC[1]),
         ("version", "s.version", "the metric's version"),
         ("resolution", "r.resolution", "1d"),
         ("bucket_start", "r.bucket_start", "start of the bucket (UTC)"),
-        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        (SEGMENT[0], "s.segment", SEGMENT[1]),
         ("reported_at", "r.reported_at", "when the change was counted (UTC)"),
-        ("old_value", _number("r.old_value"), "the bucket's value before"),
+        ("old_value", number("r.old_value"), "the bucket's value before"),
         (
             "new_value",
-            f"COALESCE({_number('r.new_value')}, {_number(_NEXT)}, {_NOW})",
+            f"COALESCE({number('r.new_value')}, {number(_NEXT)}, {_NOW})",
             "its value after; for late events that before the next revision, or now",
         ),
         ("reason", "r.reason", "retraction, correction, late or rebuild"),
         ("caused_by", "r.caused_by", "ids of the events that said so; NULL for late ones"),
     ),
     # the days of a protected metric are not shown: its blocks say whether they were restated
-    f"FROM metric_revision r{_OF_SERIES} WHERE m.block IS NULL AND {_OWN_SEGMENT}",
+    f"FROM metric_revision r{_OF_SERIES} WHERE m.block IS NULL AND {OWN_SEGMENT}",
 )
 
 _OF_BUCKET = (
@@ -295,20 +277,20 @@ _OF_BUCKET = (
     " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
 )
 _WITH_DISTRIBUTION = (
-    f"WHERE m.active AND m.block IS NULL AND b.resolution <> 'all' AND {_OWN_SEGMENT}"
+    f"WHERE m.active AND m.block IS NULL AND b.resolution <> 'all' AND {OWN_SEGMENT}"
     " AND m.aggregate IN ('p50', 'p90', 'p95', 'p99')"
 )
 
 METRIC_DISTRIBUTIONS = View(
     "metric_distributions",
     "One row a bucket and class of values of metrics with a percentile: counts add up to any percentile.",
-    _columns(
-        (_PRODUCT[0], "s.product", _PRODUCT[1]),
-        (_METRIC[0], "s.metric", _METRIC[1]),
+    columns(
+        (PRODUCT[0], "s.product", PRODUCT[1]),
+        (METRIC[0], "s.metric", METRIC[1]),
         ("version", "s.version", "the metric's version"),
         ("resolution", "b.resolution", "1m, 1h or 1d"),
         ("bucket_start", "b.bucket_start", "start of the bucket (UTC)"),
-        (_SEGMENT[0], "s.segment", _SEGMENT[1]),
+        (SEGMENT[0], "s.segment", SEGMENT[1]),
         (
             "value",
             "CAST(d.class ->> 1 AS NUMERIC)",
@@ -330,8 +312,8 @@ METRIC_DISTRIBUTIONS = View(
 QUARANTINED_EVENTS = View(
     "quarantined_events",
     "One row an event that could be read but not counted, with its reason. It can be replayed.",
-    _columns(
-        (_PRODUCT[0], "product", _PRODUCT[1]),
+    columns(
+        (PRODUCT[0], "product", PRODUCT[1]),
         ("code", "code", "the verdict's code"),
         ("detail", "detail", "what is wrong, in words"),
         ("pointer", "pointer", "JSON pointer to the place in the event"),
@@ -348,8 +330,8 @@ QUARANTINED_EVENTS = View(
 LEDGER = View(
     "ledger",
     "One row a product: every event read from the event log and the quarantine log, and what became of it.",
-    _columns(
-        (_PRODUCT[0], "product", _PRODUCT[1]),
+    columns(
+        (PRODUCT[0], "product", PRODUCT[1]),
         (
             "received",
             "CAST(SUM(counted + duplicates + quarantined) AS BIGINT)",
@@ -365,7 +347,7 @@ LEDGER = View(
 LOG_POSITIONS = View(
     "log_positions",
     "One row a partition: what is before next_offset is in metric_buckets and ledger, nothing else is.",
-    _columns(
+    columns(
         ("topic", "topic", "the log's topic"),
         ("partition", "partition", "partition number, from 0"),
         ("next_offset", "next_offset", "the first record that is not yet counted"),
@@ -377,7 +359,7 @@ LOG_POSITIONS = View(
 LOG_HOLES = View(
     "log_holes",
     "One row a run of records that the log itself lost.",
-    _columns(
+    columns(
         ("topic", "topic", "the log's topic"),
         ("partition", "partition", "partition number, from 0"),
         ("first_offset", "first_offset", "the first record that is gone"),
@@ -388,7 +370,7 @@ LOG_HOLES = View(
     "FROM log_hole",
 )
 
-VIEWS = (
+VIEWS: tuple[View, ...] = (
     PRODUCTS,
     METRICS,
     ROLLING_METRICS,
@@ -401,38 +383,5 @@ VIEWS = (
     LEDGER,
     LOG_POSITIONS,
     LOG_HOLES,
+    *MISSION_VIEWS,
 )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def select_text(view: View, dialect: str) -> str:
-    """The query of `view` on `dialect`; on SQLite with the comments in it."""
-    sqlite = dialect == "sqlite"
-    lines = [
-        (
-            f'  {column.sqlite_sql if sqlite and column.sqlite_sql else column.sql} AS "{column.name}"',
-            f"  -- {column.comment}" if sqlite else "",
-        )
-        for column in view.columns
-    ]
-    body = "\n".join(
-        sql + ("," if place < len(lines) - 1 else "") + remark for place, (sql, remark) in enumerate(lines)
-    )
-    head = f"SELECT  -- {view.comment}" if sqlite else "SELECT"
-    source = view.sqlite_source if sqlite and view.sqlite_source else view.source
-    return f"{head}\n{body}\n{source}"
-
-
-def create_statements(view: View, dialect: str) -> Iterator[str]:
-    """The SQL that makes `view` on `dialect` ('postgresql' or 'sqlite') with a comment on every column.
-
-    SQLite has no COMMENT: there the comments stand in the view's own text, which `.schema` shows.
-    """
-    yield f"CREATE VIEW {view.name} AS {select_text(view, dialect)}"
-    if dialect == "postgresql":
-        yield f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}"
-        for column in view.columns:
-            yield f'COMMENT ON COLUMN {view.name}."{column.name}" IS {_quoted(column.comment)}'
