@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
 
-from impact_aggregator.merged import REMEMBERED_BYTES, MergedBuckets
+from impact_aggregator.merged import REMEMBERED_BYTES, MergedBuckets, MergedMonths
 from impact_aggregator.windows import DAY, MINUTE, WINDOWS
 from impact_schemas.catalog import parse_catalog
+from impact_schemas.tables import to_datetime
 from tests.aggregator.conftest import HOUR, NOON, TEXT, Clock, visit
 from tests.aggregator.pipeline import Pipeline, pipeline
 
@@ -239,6 +241,16 @@ def _expected(
     return sum(event.data["minutes"] for event in mine), len(mine), "stale" if stale else "ok"
 
 
+def _expected_periods(events: list[Event]) -> list[tuple[str, str, int, int]]:
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for event in events:
+        date = to_datetime(event.time)
+        firsts = {"month": date.month, "quarter": (date.month - 1) // 3 * 3 + 1, "year": 1}
+        for kind, first in firsts.items():
+            found[kind, f"{date.year}-{first:02}"].append(event.data["minutes"])
+    return sorted((*place, sum(minutes), len(minutes)) for place, minutes in found.items())
+
+
 @pytest.mark.parametrize(
     ("seed", "remembered_bytes"), [(0, REMEMBERED_BYTES), (1, REMEMBERED_BYTES), (2, 20_000), (3, 0)]
 )
@@ -250,6 +262,7 @@ async def test_values_equal_a_recount_of_all_events_after_any_steps_of_time(
     events: list[Event] = []
     async with pipeline(sqlite_url, catalog, clock) as one:
         one.rolling._merged = MergedBuckets(remembered_bytes)
+        one.rolling._months = MergedMonths(one.rolling._merged, remembered_bytes)
         for step in range(25):
             clock.now += source.choice([1, 20_000_000, MINUTE, 7 * MINUTE, HOUR, 5 * HOUR, DAY, 9 * DAY])
             new = [
@@ -271,6 +284,11 @@ async def test_values_equal_a_recount_of_all_events_after_any_steps_of_time(
                 for language in {event.data["language"] for event in events}:
                     key = f'{{"language":"{language}"}}'
                     assert values[key] == _expected(events, name, clock.now, language), (step, name, key)
+            rows = await one.rows(
+                "SELECT period, SUBSTR(CAST(starts_at AS VARCHAR), 1, 7), CAST(value AS INTEGER), n"
+                " FROM period_metrics WHERE metric = 'minutes' AND segment = '{}' AND n > 0"
+            )
+            assert sorted(rows) == _expected_periods(events), step
 
 
 async def test_a_tick_reads_the_buckets_that_changed_and_no_others(one: Pipeline) -> None:

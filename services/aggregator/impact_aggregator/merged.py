@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from impact_aggregator.bucket_rows import partial_of
 from impact_aggregator.partial import Partial
-from impact_aggregator.windows import LAST_MOMENT
+from impact_aggregator.windows import LAST_MOMENT, Period, month_of
 from impact_database import bulk
 from impact_schemas.tables import bucket
 
@@ -137,6 +137,60 @@ class MergedBuckets:
         self._bytes += weight
         while self._bytes > self._limit_bytes:
             self._pop(next(iter(self._runs)))
+
+
+class MergedMonths:
+    """Day buckets merged by calendar month, from which quarters and years are made.
+
+    Without them a year of many shards would be read again for every day that changes.
+    """
+
+    def __init__(self, buckets: MergedBuckets, limit_bytes: int = REMEMBERED_BYTES // 2) -> None:
+        self._buckets = buckets
+        self._limit_bytes = limit_bytes
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._months: dict[tuple[int, Period], Partial] = {}  # an empty one where there is no event
+        self._bytes = 0
+
+    def forget(self, days: Mapping[int, Collection[int]]) -> None:
+        """Forgets, of each series, the months in which these days are."""
+        for series_id, of_series in days.items():
+            for month in {month_of(day) for day in of_series}:
+                self._pop((series_id, month))
+
+    async def over(self, connection: AsyncConnection, wanted: Mapping[int, Collection[Period]]) -> Inputs:
+        """For each series the merged days of each of its periods; what holds nothing is left out."""
+        places = {(one, month) for one in wanted for period in wanted[one] for month in period.months}
+        known = {place: self._months[place] for place in places if place in self._months}
+        missing: dict[int, list[Span]] = defaultdict(list)
+        for one, month in places - known.keys():
+            missing[one].append(month.span)
+        read = await self._buckets.over(connection, missing, remember=False)
+        for one, month in places - known.keys():
+            known[one, month] = read.get((one, month.span.name), Partial())
+        inputs: Inputs = {}
+        for one, periods in wanted.items():
+            for period in periods:
+                states = [state for month in period.months if not (state := known[one, month]).is_empty]
+                if states:
+                    inputs[one, period.span.name] = states[0] if len(states) == 1 else merged(states)
+        for place, state in known.items():
+            self._keep(place, state)
+        return inputs
+
+    def _pop(self, place: tuple[int, Period]) -> None:
+        state = self._months.pop(place, None)
+        self._bytes -= 0 if state is None else state.weight()
+
+    def _keep(self, place: tuple[int, Period], state: Partial) -> None:
+        self._pop(place)
+        self._months[place] = state  # last: the longest unused are first
+        self._bytes += state.weight()
+        while self._bytes > self._limit_bytes:
+            self._pop(next(iter(self._months)))
 
 
 def _renew(run: _Run, keys: Iterable[BucketKey], found: Mapping[BucketKey, tuple[int, Partial]]) -> None:

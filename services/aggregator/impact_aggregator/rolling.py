@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from impact_aggregator.fold import BucketKey
 from impact_aggregator.leadership import hold_lease
-from impact_aggregator.merged import Inputs, MergedBuckets
+from impact_aggregator.merged import Inputs, MergedBuckets, MergedMonths
 from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.protection.blocks import Extent
 from impact_aggregator.protection.publication import Publication
@@ -102,6 +102,7 @@ class Rolling:
         self._generation = -1
         self._offered: tuple[Metrics, int] | None = None  # taken up between ticks, never within one
         self._merged = MergedBuckets()
+        self._months = MergedMonths(self._merged)
         self._epoch: int | None = None
         self._news = News({}, set(), is_all=True)
         self._forget()
@@ -162,6 +163,7 @@ class Rolling:
         self._points: dict[tuple[int, str], Point] = {}
         self._news = News({}, set(), is_all=True)
         self._merged.clear()
+        self._months.clear()
         self._publication = Publication(self._metrics, self._merged)
         self._protected = ProtectedWindows(self._metrics)
         self._protected.protect(self._publication.grids)
@@ -384,16 +386,16 @@ class Rolling:
             for day in days[series_id]:
                 for period in periods_of(day):
                     changed[period][one.product, one.metric].add(one.segment)
-        wanted: dict[int, set[Span]] = defaultdict(set)
+        wanted: dict[int, set[Period]] = defaultdict(set)
         for period, segments in changed.items():
             derived = self._metrics.derived_of(segments)
             for name, texts in [*segments.items(), *derived.items()]:
                 for segment in texts | {TOTAL}:
                     for part in self._metrics.series_of_parts(name, segment):
-                        wanted[part].add(period.span)
+                        wanted[part].add(period)
             segments |= derived
-        # a year of days is not remembered: it would drive out what every tick needs
-        inputs = await self._merged.over(connection, wanted, remember=False)
+        self._months.forget(days)
+        inputs = await self._months.over(connection, wanted)
         rows: list[tuple[object, ...]] = []
         gone: list[tuple[object, ...]] = []
         for period, segments in changed.items():

@@ -117,6 +117,11 @@ class Period:
         """The day buckets that make it up."""
         return Span(f"{self.kind} {self.starts_at}", "1d", self.starts_at, self.ends_at - DAY)
 
+    @property
+    def months(self) -> tuple[Period, ...]:
+        """The calendar months that it consists of."""
+        return _months_between(self.starts_at, self.ends_at)
+
 
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
@@ -137,3 +142,17 @@ def _period(kind: str, date: datetime, months: int) -> Period:
 def _month_start(year: int, months: int) -> int:
     start = datetime(year + months // 12, months % 12 + 1, 1, tzinfo=UTC)
     return (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def month_of(day: int) -> Period:
+    """The calendar month that a day falls into."""
+    return periods_of(day)[0]
+
+
+@lru_cache(maxsize=1 << 12)
+def _months_between(starts_at: int, ends_at: int) -> tuple[Period, ...]:
+    months: list[Period] = []
+    while starts_at < ends_at:
+        months.append(month_of(starts_at))
+        starts_at = months[-1].ends_at
+    return tuple(months)
