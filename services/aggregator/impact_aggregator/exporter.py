@@ -62,6 +62,11 @@ class PipelineMetrics:
             "How long it takes to bring the rolling metrics up to date.",
             registry=registry,
         )
+        self.evaluation = Histogram(
+            "impact_aggregator_evaluation_seconds",
+            "How long it takes, after a tick, to say what the numbers mean: targets, gaps, violations.",
+            registry=registry,
+        )
         self.errors = Counter(
             "impact_aggregator_errors",
             "Batches dropped and read again, by cause: database, log, claim_lost, catalog_superseded (another"

@@ -18,6 +18,8 @@ from impact_aggregator.batches import Claim
 from impact_aggregator.counting import CatalogBehind, Counting
 from impact_aggregator.exporter import BusinessGauges, PipelineMetrics
 from impact_aggregator.fold import totals
+from impact_aggregator.mission.evaluation import Evaluation
+from impact_aggregator.mission.gauges import MissionGauges
 from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
@@ -78,9 +80,11 @@ class Aggregator:
         self._history = History(history)
         self._counting = Counting(self._store, self._history, identities, quarantine_topic)
         self._rolling = Rolling(engine, clock, holder)
+        self._evaluation = Evaluation(engine, clock, holder, self._rolling)
         self._metrics = PipelineMetrics(registry)
         self._gauges = BusinessGauges(lambda: self._rolling.points)
         registry.register(self._gauges)
+        registry.register(MissionGauges(self._evaluation.rows))
         self._rules = Rules({}, {})
         self._active: ActiveCatalog | None = None
         self._superseded_hash = ""  # of our own catalog, once another process made another one active
@@ -202,7 +206,9 @@ class Aggregator:
 
     def _adopt(self, active: ActiveCatalog) -> None:
         self._rules = Rules(self._catalogs, active.versions)
-        self._rolling.use(Metrics(self._catalogs, active.versions), active.generation)
+        metrics = Metrics(self._catalogs, active.versions)
+        self._rolling.use(metrics, active.generation)
+        self._evaluation.use(self._catalogs, metrics, active.generation)
         self._gauges.use(self._catalogs)
         self._active = active
         self._superseded_hash = ""
@@ -314,10 +320,19 @@ class Aggregator:
                 leads = False
                 log.warning("tick_failed", error=str(error).splitlines()[0])
             self._metrics.leads.set(leads)
-            took = time.monotonic() - started
             if leads:
-                self._metrics.tick.observe(took)
+                self._metrics.tick.observe(time.monotonic() - started)
+                await self._evaluate()
+            took = time.monotonic() - started
             await self._pause(max(TICK_S - took, 2 * took))  # never more than a third of the time
+
+    async def _evaluate(self) -> None:
+        started = time.monotonic()
+        try:
+            await _finish(self._evaluation.tick())
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("evaluation_failed", error=str(error).splitlines()[0])
+        self._metrics.evaluation.observe(time.monotonic() - started)
 
     async def _watch_lag(self) -> None:
         """Exports the lag, and ends a process that is stuck without an error."""

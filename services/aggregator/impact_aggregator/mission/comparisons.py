@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission.board import main_window, to_nanos
-from impact_aggregator.mission.trends import is_followed
+from impact_aggregator.mission.trends import ADDITIVE, is_followed
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 from impact_schemas import numbers
@@ -67,8 +67,8 @@ def records(board: Board, name: str) -> Iterator[RecordRow]:
     metric = board.catalog.metrics[name]
     choose = max if metric.direction == "up" else min
     for window in metric.windows:
-        if not is_followed(window):
-            continue
+        if not is_followed(window) or (window == ALL_TIME and metric.aggregate in ADDITIVE):
+            continue  # what only grows is at its best today
         trend = board.trend(name, TOTAL, window)
         full = trend.first + (0 if window == ALL_TIME else WINDOWS[window].length - DAY)
         days = [(one.value, at) for at, one in trend.since(full)]

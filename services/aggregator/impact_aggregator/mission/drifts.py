@@ -13,7 +13,7 @@ from impact_aggregator.mission.board import is_better, is_worse, main_window, to
 from impact_aggregator.mission.guards import length_in_order
 from impact_aggregator.mission.pairs import pairs
 from impact_aggregator.mission.segments import groups, split_of
-from impact_aggregator.mission.trends import Known, is_followed, length_of
+from impact_aggregator.mission.trends import ADDITIVE, Known, is_followed, length_of
 from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from impact_aggregator.mission.violations import Severity
     from impact_schemas.catalog import Metric
     from impact_schemas.catalog.judging import Divergence
-
-_ADDITIVE = ("count", "sum", "unique")
 
 # --- changes over a span ------------------------------------------------------------------------------
 
@@ -60,7 +58,7 @@ def _change_now(board: Board, name: str, segment: str, window: str, over: int) -
     if before is None or after is None:
         return None
     done = 1.0
-    if window != ALL_TIME and metric.aggregate in _ADDITIVE and WINDOWS[window].resolution == "1d":
+    if window != ALL_TIME and metric.aggregate in ADDITIVE and WINDOWS[window].resolution == "1d":
         length = WINDOWS[window].length
         done = (length - DAY + board.now % DAY) / length
     return _change(metric, estimates.kind_of(board.catalog, metric), before, after, done)

@@ -120,6 +120,8 @@ def population_shares(board: Board, name: str) -> Iterator[PopulationRow]:
     metric = board.catalog.metrics[name]
     if metric.equity is None or metric.equity.population is None:
         return
+    if estimates.kind_of(board.catalog, metric) != "count":
+        return  # a share of a rate is no share of people
     dimension = metric.equity.dimension
     for group, people in metric.equity.population.values.items():
         segment = segment_of({dimension: group})
@@ -148,7 +150,7 @@ def coverage(board: Board, name: str) -> Iterator[CoverageRow]:
     metric = board.catalog.metrics[name]
     window = longest_window(metric)
     total = board.cell(name, TOTAL, window).reading
-    for dimension in metric.dimensions:
+    for dimension in _dimensions(board, name):
         by_window = board.segments(name).get(segment_of({dimension: None}))
         unknown = 0 if by_window is None else by_window[window].reading.n
         if total.n is None or unknown is None:
@@ -156,3 +158,12 @@ def coverage(board: Board, name: str) -> Iterator[CoverageRow]:
         else:
             share = numbers.divide_by_count(unknown * numbers.ONE, total.n) if total.n else None
             yield CoverageRow(board.product, name, dimension, total.n - unknown, unknown, share)
+
+
+def _dimensions(board: Board, name: str) -> list[str]:
+    """A derived metric is split as its parts are, where it does not say."""
+    metric = board.catalog.metrics[name]
+    if metric.dimensions or not metric.derived_from:
+        return list(metric.dimensions)
+    splits = [_dimensions(board, part) for part in metric.derived_from]
+    return [one for one in splits[0] if all(one in other for other in splits)]
