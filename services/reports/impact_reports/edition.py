@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from impact_reports.wording import Unit
 
 FORMAT = 1
-EVERYBODY = "everybody"
+WITHOUT_STAKEHOLDER = "_all"  # no name of the catalog begins with _
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 SHOWN_PERIODS = 12
 
@@ -107,7 +107,7 @@ class EditionSays:
     stakeholder: str
     period: Period
     provisional: bool
-    numbers_of: str
+    numbers_of: datetime
     metrics: Sequence[MetricSays]
     unknown: Sequence[Unknown]
     earlier: str
@@ -121,6 +121,7 @@ class EditionSays:
 def files(
     rows: Rows,
     period: Period,
+    numbers_of: datetime,
     *,
     stakeholder: str | None,
     earlier: Earlier | None,
@@ -128,9 +129,9 @@ def files(
     templates: Environment,
     style: str,
 ) -> dict[str, bytes]:
-    """Every file of the edition by name. Raises NothingToReport."""
+    """Every file of the edition by name; `numbers_of`: when they last changed. Raises NothingToReport."""
     rows = _for_stakeholder(rows, stakeholder)
-    says = _says(rows, period, stakeholder, earlier, made_with)
+    says = _says(rows, period, numbers_of, stakeholder, earlier, made_with)
     content = {
         "report.html": _html(says, templates, style),
         "report.md": templates.get_template("edition.md").render(page=says),
@@ -163,7 +164,8 @@ def _for_stakeholder(rows: Rows, name: str | None) -> Rows:
     if name not in named:
         known = ", ".join(sorted(named)) or "none"
         raise NothingToReport(f"the catalog names no stakeholder {name!r}: there are {known}")
-    wanted = set(json.loads(named[name]["metrics"] or "[]"))
+    every = {row["metric"] for row in rows["metrics"]}
+    wanted = set(json.loads(named[name]["metrics"] or "[]")) or every
     if named[name]["audience"] == "public":
         wanted &= {row["metric"] for row in rows["metrics"] if row["visibility"] == "public"}
     return {
@@ -176,12 +178,16 @@ def _for_stakeholder(rows: Rows, name: str | None) -> Rows:
 
 
 def _says(
-    rows: Rows, period: Period, stakeholder: str | None, earlier: Earlier | None, made_with: str
+    rows: Rows,
+    period: Period,
+    numbers_of: datetime,
+    stakeholder: str | None,
+    earlier: Earlier | None,
+    made_with: str,
 ) -> EditionSays:
     product = rows["products"][0]
-    changed = rows["changed"][0]["updated_at"]
-    if changed is None or not rows["metrics"]:
-        raise NothingToReport("there is no number to report yet: impact status shows what there is")
+    if not rows["metrics"]:
+        raise NothingToReport(f"no metric of {product['product']} is for {stakeholder or 'anybody'}")
     units = {name: unit for (_, name), unit in units_of(rows["metrics"]).items()}
     titles = {row["stakeholder"]: row["title"] or row["stakeholder"] for row in rows["stakeholders"]}
     return EditionSays(
@@ -192,7 +198,7 @@ def _says(
         stakeholder=titles.get(stakeholder, "") if stakeholder else "",
         period=period,
         provisional=not all(row["closed"] for row in rows["values"]),
-        numbers_of=changed.isoformat(),
+        numbers_of=numbers_of,
         metrics=[_metric(row, units[row["metric"]], period, rows) for row in rows["metrics"]],
         unknown=of_edition(rows),
         earlier="" if earlier is None else f"{earlier.period.name}, {wording.minute(earlier.numbers_of)}",
@@ -330,7 +336,7 @@ def _data(rows: Rows, says: EditionSays) -> dict[str, Any]:
         "title": says.title,
         "statement": says.statement,
         "period": says.period.name,
-        "numbers_of": says.numbers_of,
+        "numbers_of": says.numbers_of.isoformat(),
         "provisional": says.provisional,
         "metrics": [
             {name: row[name] for name in _ABOUT} | {"definition": json.loads(row["definition"])}
@@ -353,7 +359,7 @@ def _manifest(
         "product": says.product,
         "period": says.period.name,
         "stakeholder": says.stakeholder or None,
-        "numbers_of": says.numbers_of,
+        "numbers_of": says.numbers_of.isoformat(),
         "made_with": says.made_with,
         "catalog_sha256": says.definitions,
         "log_positions": {

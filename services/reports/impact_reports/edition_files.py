@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impact_reports import edition, periods, queries
-from impact_reports.edition import EVERYBODY, MANIFEST, SUMS, Earlier
+from impact_reports.edition import MANIFEST, SUMS, WITHOUT_STAKEHOLDER, Earlier
 from impact_reports.queries import snapshot
 from impact_reports.templating import asset, templates
 
@@ -38,7 +38,7 @@ class Order:
 
     def folder(self, out: Path) -> Path:
         """Where its editions are, one below the other, by the day of their numbers."""
-        return out / self.product / (self.stakeholder or EVERYBODY) / self.period.name
+        return out / self.product / (self.stakeholder or WITHOUT_STAKEHOLDER) / self.period.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +51,25 @@ class Written:
 
 async def write(engine: AsyncEngine, order: Order, out: Path, made_with: str) -> Written:
     """The edition, kept below `out` unless the same is there. Raises NothingToReport, OSError."""
-    before = _latest(out / order.product / (order.stakeholder or EVERYBODY), not_of=order.period)
     async with snapshot(engine) as one:
-        rows = await queries.edition(one, order.product, order.period, before)
+        moment = await queries.numbers_of(one, order.product)
+        if moment is None:
+            raise NothingToReport(
+                f"{order.product} has no number to report: impact status shows what there is"
+            )
+        earlier = _latest(order.folder(out).parent, moment)
+        rows = await queries.edition(one, order.product, order.period, earlier)
     content = edition.files(
         rows,
         order.period,
+        moment,
         stakeholder=order.stakeholder,
-        earlier=before,
+        earlier=earlier,
         made_with=made_with,
         templates=templates(),
         style=asset("style.css").decode(),
     )
-    day = json.loads(content[MANIFEST])["numbers_of"][: len("2026-12-31")]
-    return _keep(order.folder(out), day, content)
+    return _keep(order.folder(out), moment.date().isoformat(), content)
 
 
 async def due(engine: AsyncEngine, product: str | None, out: Path) -> list[Order]:
@@ -101,14 +106,11 @@ def _keep(folder: Path, day: str, content: dict[str, bytes]) -> Written:
     return Written(target, new=True)
 
 
-def _latest(folder: Path, *, not_of: Period) -> Earlier | None:
-    """The edition whose numbers are the newest, of another period than this."""
-    found = [
-        one
-        for sums in folder.glob(f"*/*/{SUMS}")
-        if (one := _read(sums.parent)) is not None and one.period != not_of
-    ]
-    return max(found, key=lambda one: (one.numbers_of, one.period.starts_at), default=None)
+def _latest(folder: Path, moment: datetime) -> Earlier | None:
+    """The newest edition, of any period, whose numbers are older than `moment`."""
+    found = [one for sums in folder.glob(f"*/*/{SUMS}") if (one := _read(sums.parent)) is not None]
+    older = [one for one in found if one.numbers_of < moment]
+    return max(older, key=lambda one: (one.numbers_of, one.period.starts_at), default=None)
 
 
 def _read(folder: Path) -> Earlier | None:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from impact_reports.queries import Row, Rows
 
 QUADRANTS = {
-    (True, True): "deserves a yes",
-    (True, False): "the mission, at a cost",
-    (False, True): "business, not the mission",
-    (False, False): "evidence for a no",
+    "both": "deserves a yes",
+    "impact_only": "the mission, at a cost",
+    "business_only": "business, not the mission",
+    "neither": "evidence for a no",
 }
 
 
@@ -250,11 +250,11 @@ def _warning(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> OpenWa
     else:
         sentence = f"{row['detail'] or title}{who}{since}".rstrip(".") + "."
     return OpenWarning(
-        severity=row.get("severity") or "warning",
+        severity=row["severity"],
         title=wording.said(_KINDS, row["kind"]),
         sentence=sentence,
         next_step=_NEXT_STEPS.get(row["kind"], ""),
-        answered_by=row.get("answered_by") or "",
+        answered_by=row["answered_by"] or "",
         metric=row["metric"] if row["metric"] in titles else None,
     )
 
@@ -348,12 +348,12 @@ def _widest(rows: Sequence[Row], dimension: str, reference: str, unit: Unit) -> 
 
 def _group(row: Row, dimension: str, unit: Unit, greatest: float) -> Group:
     value, reference = row["value"], row["reference_value"]
-    low, high = row.get("ci_low"), row.get("ci_high")
+    low, high = row["ci_low"], row["ci_high"]
     return Group(
         name=wording.segment_value(row["segment"], dimension),
         value=_value(value, unit) if row["status"] != "suppressed" else "hidden",
         exact=wording.exact(value),
-        n=row.get("n"),
+        n=None if row["n"] is None else int(row["n"]),
         gap="" if row["gap"] is None else unit.change(row["gap"]),
         gap_interval="" if low is None or high is None else f"{unit.change(low)} to {unit.change(high)}",
         bar=charts.share_bar(
@@ -383,7 +383,7 @@ def _bets(rows: Rows, units: dict[str, Unit], titles: dict[str, str]) -> tuple[l
         dot = _dot(row["title"] or row["bet"], of_bet)
         if dot is not None:
             dots.append(dot)
-        says.append(_bet(row, of_bet, needs, units, titles, len(dots) if dot else None, dot))
+        says.append(_bet(row, of_bet, needs, units, titles, len(dots) if dot else None))
     chart = charts.two_by_two(f"What {len(dots)} bets changed: impact to the right, business upwards", dots)
     return says, chart
 
@@ -406,7 +406,6 @@ def _bet(
     units: dict[str, Unit],
     titles: dict[str, str],
     number: int | None,
-    dot: Bet | None,
 ) -> BetSays:
     statuses = [result["status"] for result in results] or ["too_early"]
     status = next(
@@ -422,14 +421,14 @@ def _bet(
         cost=cost,
         status=status,
         status_words=wording.said(wording.BET_STATUSES, status),
-        quadrant="" if dot is None else QUADRANTS[dot.impact > 0, dot.business > 0],
+        quadrant=next((QUADRANTS[one["quadrant"]] for one in results if one["quadrant"]), ""),
         results=[_result(result, units, titles) for result in results],
     )
 
 
 def _result(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> str:
     unit = units.get(row["metric"], Unit("1"))
-    who = "" if (row.get("segment") or "{}") == "{}" else f" ({wording.segment(row['segment'])})"
+    who = "" if (row["segment"] or "{}") == "{}" else f" ({wording.segment(row['segment'])})"
     name = f"{titles.get(row['metric'], row['metric'])}{who}"
     hoped = f"hoped for {unit.change(row['expected'])}"
     if row["measured"] is None:

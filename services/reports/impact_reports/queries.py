@@ -252,8 +252,6 @@ async def edition(one: Snapshot, product: str, period: Period, earlier: Earlier 
         segment=TOTAL,
         **kind,
     )
-    changed = select(func.max(view.c.updated_at).label("updated_at")).where(view.c.product == product)
-    rows["changed"] = await one.select(changed)
     rows["log_positions"] = await one.rows("log_positions", order=("topic", "partition"))
     rows["quarantine"] = await one.counts("quarantined_events", "code", replayed_at=None, **of)
     rows["reported"], rows["revisions"] = [], []
@@ -276,6 +274,15 @@ async def _revisions(one: Snapshot, of: Mapping[str, object], earlier: Earlier) 
         view.c.reported_at > _bound(earlier.numbers_of),
     )
     return await one.select(query.group_by(*columns).order_by(*columns))
+
+
+async def numbers_of(one: Snapshot, product: str) -> datetime | None:
+    """When the product's numbers of calendar periods last changed; None if there are none."""
+    view = TABLES["period_metrics"]
+    latest = func.max(view.c.updated_at).label("updated_at")
+    [row] = await one.select(select(latest).where(view.c.product == product))
+    moment: datetime | None = row["updated_at"]
+    return moment
 
 
 async def as_of(one: Snapshot) -> datetime | None:

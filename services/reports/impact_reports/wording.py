@@ -63,6 +63,7 @@ TARGET_STATUSES = {
     "at_risk": "at risk",
     "off_track": "off track",
     "no_data": "no data",
+    "suppressed": "hidden",
 }
 BET_STATUSES = {"too_early": "too early to say", "holding": "holding", "proven": "proven", "failed": "failed"}
 EVIDENCE = {
