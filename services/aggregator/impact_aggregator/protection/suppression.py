@@ -84,7 +84,8 @@ class _Suppression:
             return
         while hidden and (len(hidden) == 1 or self._is_few(hidden)):
             shown = [cell for cell in line if cell not in self._hidden]
-            hidden.append(self._smallest(shown) if shown else TOTAL)
+            enough = [cell for cell in shown if not self._is_few([*hidden, cell])]
+            hidden.append(self._smallest(enough or shown) if shown else TOTAL)
             self._hidden.add(hidden[-1])
             if not shown:
                 return
