@@ -191,22 +191,6 @@ async def test_payloads_of_quarantined_events_are_kept_for_ninety_days(one: Pipe
     assert rows == [(None, "id_conflict", "a")]
 
 
-async def test_small_cells_are_suppressed(database_url: str, clock: Clock) -> None:
-    text = TEXT.replace("Visits,", "Visits, privacy: {min_cell: 3},")
-    async with pipeline(database_url, parse_catalog(text, "clinic.yaml"), clock) as one:
-        await one.count([visit(f"e{n}", language="es") for n in range(3)] + [visit("x", language="en")])
-        await one.rolling.tick()
-        values = await one.rolling_values("visits", "all")
-        assert values['{"language":"es"}'] == (3, 3, "ok")
-        assert values['{"language":"en"}'] == (None, None, "suppressed")
-        rows = await one.rows(
-            "SELECT count, value FROM metric_buckets WHERE metric = 'visits' AND resolution = '1d'"
-            " AND segment = :segment",
-            segment='{"language":"en"}',
-        )
-        assert rows == [(None, None)]
-
-
 async def test_a_changed_metric_starts_a_new_version_and_the_others_go_on(
     one: Pipeline, database_url: str, clock: Clock
 ) -> None:
