@@ -6,20 +6,24 @@ import re
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jsonschema_rs
 
 from impact_ingest.amendments import amendment_types
 from impact_ingest.shape import Shape, compile_shape
 from impact_ingest.verdicts import Refused
+from impact_schemas.event_data import conditions_of, exact_reader, reader
+from impact_schemas.measure import CannotMeasure, measure_of
 from impact_schemas.numbers import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from impact_ingest.amendments import AmendmentType
+    from impact_ingest.verdicts import Code
     from impact_schemas.catalog import Catalog, EventType
+    from impact_schemas.measure import Measure
 
 Path = tuple[str, ...]  # steps below `data`
 
@@ -33,12 +37,17 @@ class TypeRules:
     """What one event type asks of `data` and `subject`."""
 
     def __init__(
-        self, event_type: EventType, numeric: Sequence[Path] = (), amendment: AmendmentType | None = None
+        self,
+        event_type: EventType,
+        numeric: Sequence[Path] = (),
+        measured: Sequence[Measured] = (),
+        amendment: AmendmentType | None = None,
     ) -> None:
         self.subject = event_type.subject
         self.pseudonymous: Sequence[Path] = [_below_data(path) for path in event_type.pseudonymous]
         self.amends = amendment is not None
         self._numeric = numeric
+        self._measured = measured
         named = amendment.named if amendment else event_type.data
         self._shape: Shape | None = None if event_type.keep_unknown else compile_shape(named)
         # mask: messages never quote a value; offline: a reference to another host is never followed
@@ -58,6 +67,8 @@ class TypeRules:
             value = value_at(data, path)
             if value is not None and (type(value) is not float or not -LIMIT < value < LIMIT):
                 _check_number(value, path)
+        for one in self._measured:
+            one.check(data)
 
     def prune(self, data: Any) -> Any:
         """`data` without the properties that the catalog does not name; may change it in place."""
@@ -70,7 +81,7 @@ class ProductRules:
     def __init__(self, catalog: Catalog, types_of_others: frozenset[str]) -> None:
         self.product = catalog.product
         self.types = {
-            name: TypeRules(event_type, _numeric_paths(catalog, name))
+            name: TypeRules(event_type, _numeric_paths(catalog, name), list(_measured(catalog, name)))
             for name, event_type in catalog.events.items()
         }
         # of an event whose type is unknown, whatever any type of the product calls pseudonymous
@@ -118,6 +129,35 @@ def _numeric_paths(catalog: Catalog, event_type: str) -> list[Path]:
         if event_type in metric.event and metric.aggregate in _NUMERIC_AGGREGATES and metric.of
     }
     return [_below_data(path) for path in sorted(paths - {"subject"})]
+
+
+class Measured(NamedTuple):
+    """A metric whose numbers have a unit or a scale of their own."""
+
+    tests: tuple[Callable[[Any], bool], ...]
+    read: Callable[[Any], Any]
+    measure: Measure
+
+    def check(self, data: Any) -> None:
+        """Raises Refused if an event of the metric has a unit of another kind or a score beyond its scale."""
+        value = self.read(data)
+        if type(value) not in _NUMBERS or not all(test(data) for test in self.tests):
+            return
+        try:
+            self.measure.check_scale(value)
+            self.measure.unit_in(data)
+        except CannotMeasure as error:
+            code: Code = "unit_mismatch" if error.code == "unit_mismatch" else "value_out_of_range"
+            raise Refused(code, error.detail, pointer(_below_data(error.path))) from None
+
+
+_NUMBERS = (int, float, Decimal)
+
+
+def _measured(catalog: Catalog, event_type: str) -> Iterator[Measured]:
+    for metric in catalog.metrics.values():
+        if event_type in metric.event and metric.of and (measure := measure_of(metric, catalog.factors)):
+            yield Measured(conditions_of(metric, exact_reader), reader(metric.of), measure)
 
 
 def _source_matcher(globs: Sequence[str]) -> Callable[[str], bool]:
