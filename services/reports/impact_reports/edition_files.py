@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impact_reports import edition, periods, queries
-from impact_reports.edition import MANIFEST, SUMS, WITHOUT_STAKEHOLDER, Earlier
+from impact_reports.edition import MANIFEST, SUMS, WITHOUT_STAKEHOLDER, Earlier, NothingToReport
 from impact_reports.queries import snapshot
 from impact_reports.templating import asset, templates
 
