@@ -155,6 +155,7 @@ def _settle_unknown(service: Topology, ledger: Ledger) -> int:
 
 def _status(client: httpx.Client, number: int) -> str:
     answer = client.get("/v1/events/status", params={"source": SOURCE, "id": f"e{number}"})
+    answer.raise_for_status()
     return str(answer.json()["status"])
 
 

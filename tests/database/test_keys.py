@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen
 
-from impact_database.engine import connect
+from impact_database.engine import connect, durable
 from impact_database.keys import SqlKeyStore, active_keys, create_key, list_keys, revoke_key
 from impact_database.migrate import upgrade
 from impact_schemas.keys import opens, split_key
@@ -124,3 +125,23 @@ async def test_a_database_that_is_away_at_the_start_is_tried_again(engine: Async
             await connection.execute(text("ALTER TABLE away RENAME TO api_key"))
         assert await store.find(key.key_id) == key
         assert await store.ready()
+
+
+async def test_on_sqlite_keys_are_synced_and_numbers_are_not(sqlite_url: str) -> None:
+    """A power cut may take numbers back, which the log brings again; a revoked key must stay revoked."""
+    engine = connect(sqlite_url)
+    await upgrade(engine)
+    for one, expected in ((engine, 1), (durable(engine), 2), (engine, 1)):  # 1 is NORMAL, 2 is FULL
+        async with one.begin() as connection:
+            assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == expected
+    levels: list[int] = []
+    key = (await create_key(durable(engine), "water"))[1]
+    listen(
+        engine.sync_engine,
+        "commit",
+        lambda one: levels.append(one.exec_driver_sql("PRAGMA synchronous").scalar()),
+    )
+    await create_key(engine, "water")
+    await revoke_key(engine, key.key_id)
+    assert levels == [2, 2]
+    await engine.dispose()

@@ -46,6 +46,11 @@ def read_only(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(impact_read_only=True)
 
 
+def durable(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine for what no event log brings back, such as keys: on SQLite, too, COMMIT syncs."""
+    return engine.execution_options(impact_durable=True)
+
+
 def _connect_postgresql(url: URL) -> AsyncEngine:
     settings = {
         "search_path": SCHEMA,
@@ -79,6 +84,12 @@ def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("impact_read_only", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # numbers need no sync of their own: after a power cut their offset is as old as they are
+    level = "FULL" if options.get("impact_durable", False) else "NORMAL"
+    connection.exec_driver_sql(f"PRAGMA synchronous={level}")
     # a transaction that reads first and writes later fails under a second writer: writers lock at once
-    reads = connection.get_execution_options().get("impact_read_only", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

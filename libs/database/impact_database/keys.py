@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from impact_database.engine import read_only
+from impact_database.engine import durable, read_only
 from impact_schemas.keys import RANDOM_BYTES, SCOPES, ApiKey, make_key
 from impact_schemas.tables import api_key
 
@@ -47,7 +47,7 @@ async def create_key(
         raise ValueError(f"unknown scopes {unknown}: choose from {', '.join(SCOPES)}")
     text, key_id, secret_hash = make_key(secrets.token_bytes(RANDOM_BYTES))
     key = ApiKey(key_id, product, secret_hash, frozenset(scopes), label, _now(), expires_at)
-    async with engine.begin() as connection:
+    async with durable(engine).begin() as connection:
         await connection.execute(
             insert(api_key).values(
                 key_id=key_id,
@@ -77,7 +77,7 @@ async def active_keys(engine: AsyncEngine) -> list[ApiKey]:
 
 async def revoke_key(engine: AsyncEngine, key_id: str) -> bool:
     """False if there is no such key, or it was revoked before."""
-    async with engine.begin() as connection:
+    async with durable(engine).begin() as connection:  # a power cut must not open a door again
         result = await connection.execute(
             update(api_key)
             .where(api_key.c.key_id == key_id, api_key.c.revoked_at.is_(None))
