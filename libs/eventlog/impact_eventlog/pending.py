@@ -10,6 +10,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from impact_eventlog.ports import LogUnavailable, Partition, RecordTooLarge
 from impact_schemas.wire import MAX_RECORD_BYTES, encode_record, partition_of
 
@@ -32,21 +34,19 @@ class WriterLimits:
     max_record_bytes: int = MAX_RECORD_BYTES
 
 
-@dataclass(slots=True, eq=False)
-class _Append:
+class _Append(msgspec.Struct):
     """One call of `append`: done when all its parts are durable."""
 
     future: asyncio.Future[None]
     deadline: float
-    parts: int = 0
+    origin: tuple[str, int | None]  # product and time of receipt: what the events of a record have in common
+    parts: int
 
 
-class _Part(NamedTuple):
-    """Events of one append that go into one record."""
+class _Part(msgspec.Struct, gc=False):
+    """Events of one append that go into one record. Made for every few events: cheaper than a named tuple."""
 
     append: _Append
-    product: str
-    received_at: int | None
     body: bytes  # the events, joined by commas
     events: int
 
@@ -68,13 +68,34 @@ class Batch:
     parts: list[_Part] = field(default_factory=list)
 
 
+class _OpenRecord:
+    """A record while parts are added to it."""
+
+    __slots__ = ("bodies", "size")
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.size = _BRACKETS - 1  # a comma less than bodies
+
+    def add(self, body: bytes) -> None:
+        self.bodies.append(body)
+        self.size += len(body) + 1
+
+    def close(self, origin: tuple[str, int | None]) -> NewRecord:
+        return NewRecord(*origin, encode_record(self.bodies))
+
+
+def _queues_of_a_topic() -> defaultdict[int, deque[_Part]]:
+    return defaultdict(deque)
+
+
 class PendingAppends:
     """For one event loop. `wake` is called when there is something to take."""
 
     def __init__(self, limits: WriterLimits, wake: Callable[[], None]) -> None:
         self._limits = limits
         self._wake = wake
-        self._queues: defaultdict[Partition, deque[_Part]] = defaultdict(deque)
+        self._queues: defaultdict[str, defaultdict[int, deque[_Part]]] = defaultdict(_queues_of_a_topic)
         self._by_deadline: deque[_Append] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._bytes = 0
@@ -97,7 +118,12 @@ class PendingAppends:
 
     def waiting(self) -> list[Partition]:
         """The partitions with something to take."""
-        return [partition for partition, queue in self._queues.items() if queue]
+        return [
+            Partition(topic, number)
+            for topic, queues in self._queues.items()
+            for number, queue in queues.items()
+            if queue
+        ]
 
     def add(
         self,
@@ -112,48 +138,47 @@ class PendingAppends:
         Cancelling it withdraws what is not written yet. Raises RecordTooLarge, and LogUnavailable at once if
         too many bytes are in flight.
         """
-        limit = self._limits.max_record_bytes
-        size = sum(len(event.event) for event in events)
+        parts = _split(events, partitions, self._limits.max_record_bytes)
+        size = sum([len(body) for _, body, _ in parts])
         if self._bytes + size > self._limits.max_bytes_in_flight:
             raise LogUnavailable(f"{self._bytes} bytes wait for the event log already: try again later")
-        parts = list(_split(events, partitions, limit))
-        append = self._new_append(len(parts))
-        for number, body, count in parts:
-            self._queues[Partition(topic, number)].append(_Part(append, product, received_at, body, count))
-            self._bytes += len(body)
-            self._events += count
+        append = self._new_append((product, received_at), len(parts))
         if not parts:
             append.future.set_result(None)
             return append.future
+        queues = self._queues[topic]
+        for number, body, count in parts:
+            queues[number].append(_Part(append, body, count))
+        self._bytes += size
+        self._events += len(events)
         self._idle.clear()
         self._wake()
         return append.future
 
     def take(self, partition: Partition, max_bytes: int) -> Batch | None:
         """The next records of `partition`, at most `max_bytes` of them but at least one; None without any."""
-        queue = self._queues[partition]
+        queue = self._queues[partition.topic][partition.number]
         batch = Batch(partition)
-        open_records: dict[tuple[str, int | None], list[bytes]] = {}
-        sizes: dict[tuple[str, int | None], int] = {}
-        taken = 0
+        opened: dict[tuple[str, int | None], _OpenRecord] = {}
+        left = max_bytes
         while queue:
             part = queue[0]
-            if part.append.future.done():  # given up: nobody waits for it any more
+            append = part.append
+            if append.future.done():  # given up: nobody waits for it any more
                 self._release(queue.popleft())
                 continue
-            cost = len(part.body) + _RECORD_OVERHEAD
-            if batch.parts and taken + cost > max_bytes:
+            size = len(part.body)
+            left -= size + _RECORD_OVERHEAD
+            if left < 0 and batch.parts:
                 break
             batch.parts.append(queue.popleft())
-            taken += cost
-            key = (part.product, part.received_at)
-            size = sizes.get(key, _BRACKETS) + len(part.body) + 1
-            if size > self._limits.max_record_bytes + 1 and key in open_records:
-                batch.records.append(_close(key, open_records.pop(key)))
-                size = _BRACKETS + len(part.body) + 1
-            open_records.setdefault(key, []).append(part.body)
-            sizes[key] = size
-        batch.records.extend(_close(key, bodies) for key, bodies in open_records.items())
+            record = opened.get(append.origin)
+            if record is None or record.size + size + 1 > self._limits.max_record_bytes:
+                if record is not None:
+                    batch.records.append(record.close(append.origin))
+                record = opened[append.origin] = _OpenRecord()
+            record.add(part.body)
+        batch.records.extend([record.close(origin) for origin, record in opened.items()])
         return batch if batch.parts else None
 
     def settle(self, batch: Batch, error: BaseException | None = None) -> None:
@@ -174,7 +199,7 @@ class PendingAppends:
         if self._timer is not None:
             self._timer.cancel()
         for partition in self.waiting():
-            batch = Batch(partition, parts=list(self._queues.pop(partition)))
+            batch = Batch(partition, parts=list(self._queues[partition.topic].pop(partition.number)))
             self.settle(batch, LogUnavailable(reason))
 
     def _release(self, part: _Part) -> None:
@@ -183,10 +208,10 @@ class PendingAppends:
         if self._events == 0:
             self._idle.set()
 
-    def _new_append(self, parts: int) -> _Append:
+    def _new_append(self, origin: tuple[str, int | None], parts: int) -> _Append:
         loop = asyncio.get_running_loop()
         timeout_s = self._limits.append_timeout_s
-        append = _Append(loop.create_future(), loop.time() + timeout_s, parts)
+        append = _Append(loop.create_future(), loop.time() + timeout_s, origin, parts)
         while self._by_deadline and self._by_deadline[0].future.done():
             self._by_deadline.popleft()
         self._by_deadline.append(append)
@@ -212,32 +237,26 @@ class PendingAppends:
         return LogUnavailable(f"the event log did not answer within {timeout_s:g} s: events may be in it")
 
 
-def _close(key: tuple[str, int | None], bodies: Iterable[bytes]) -> NewRecord:
-    product, received_at = key
-    return NewRecord(product, received_at, encode_record(bodies))
-
-
-def _split(events: Sequence[KeyedEvent], partitions: int, max_bytes: int) -> Iterator[tuple[int, bytes, int]]:
+def _split(events: Sequence[KeyedEvent], partitions: int, max_bytes: int) -> list[tuple[int, bytes, int]]:
     """(partition, events joined by commas, their number), each small enough for a record."""
     largest = max_bytes - _BRACKETS
-    if len(events) == 1:  # the common case of a door without batches
-        event = events[0].event
-        if len(event) > largest:
-            raise _too_large(event, max_bytes)
-        yield partition_of(events[0].key, partitions), event, 1
-        return
-    by_partition: defaultdict[int, list[bytes]] = defaultdict(list)
+    by_partition: dict[int, list[bytes]] = {}
     for keyed in events:
-        event = keyed.event
-        if len(event) > largest:
-            raise _too_large(event, max_bytes)
-        by_partition[partition_of(keyed.key, partitions)].append(event)
-    for index, mine in by_partition.items():
-        body = b",".join(mine)
-        if len(body) + _BRACKETS <= max_bytes:
-            yield index, body, len(mine)
+        if len(keyed.event) > largest:
+            raise _too_large(keyed.event, max_bytes)
+        number = partition_of(keyed.key, partitions)
+        if number in by_partition:
+            by_partition[number].append(keyed.event)
         else:
-            yield from ((index, b",".join(chunk), len(chunk)) for chunk in _chunks(mine, max_bytes))
+            by_partition[number] = [keyed.event]
+    parts = []
+    for number, mine in by_partition.items():
+        body = b",".join(mine)
+        if len(body) <= largest:
+            parts.append((number, body, len(mine)))
+        else:
+            parts += [(number, b",".join(chunk), len(chunk)) for chunk in _chunks(mine, max_bytes)]
+    return parts
 
 
 def _chunks(events: Iterable[bytes], max_bytes: int) -> Iterator[list[bytes]]:

@@ -31,7 +31,7 @@ from impact_ingest.accept import Judge
 from impact_ingest.limits import Limits
 from impact_ingest.problems import Problem
 from impact_ingest.rules import Rules
-from impact_ingest.split import Mode, split
+from impact_ingest.split import Mode, split_closely
 from impact_ingest.verdicts import Refused
 from impact_schemas import numbers
 from impact_schemas.identity import Identities, Pseudonyms
@@ -159,7 +159,7 @@ class _Door:
 
     def judge(self, index: int, text: bytes) -> _Accepted | Verdict:
         try:
-            events = split(Mode.STRUCTURED, text, (), self._limits)
+            events = split_closely(Mode.STRUCTURED, text, (), self._limits)
         except Problem as problem:
             return Verdict(index, None, None, "rejected", problem.code, problem.detail)
         event, size = events.decoded[0], events.sizes[0]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
 from impact_eventlog.ports import KeyedEvent
-from impact_ingest.redaction import CANONICAL, DATA_DROPPED, IDENTITY, Redaction
+from impact_ingest.envelope import NAMED, Envelope, read_envelope
+from impact_ingest.redaction import CANONICAL, DATA_DROPPED, Redaction
 from impact_ingest.verdicts import Refused
 
 if TYPE_CHECKING:
@@ -19,27 +20,7 @@ if TYPE_CHECKING:
     from impact_ingest.rules import Path, ProductRules
     from impact_schemas.identity import Identities, Pseudonyms
 
-SPEC_VERSION = "1.0"
-_OPTIONAL_TEXT = ("subject", "time", "datacontenttype", "dataschema")
-_NAMED = frozenset(["specversion", *IDENTITY, *_OPTIONAL_TEXT, "data"])
 _MAX_HEAD_TEXT = 1024  # characters of an attribute of an event that is too large
-_EXTENSION = re.compile(r"[a-z0-9]+")
-
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-_ZonedTime = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-class _Envelope(msgspec.Struct, gc=False):
-    """The attributes of a good event: checked by one conversion, and looked at closely only if it fails."""
-
-    id: _Text
-    source: _Text
-    type: _Text
-    specversion: Literal["1.0"]
-    time: _ZonedTime | msgspec.UnsetType = msgspec.UNSET
-    subject: _Text | msgspec.UnsetType = msgspec.UNSET
-    datacontenttype: _Text | msgspec.UnsetType = msgspec.UNSET
-    dataschema: _Text | msgspec.UnsetType = msgspec.UNSET
 
 
 class Judge:
@@ -77,55 +58,59 @@ class Judge:
         self.identities = []
 
     def accept(self, event: Any, size: int) -> KeyedEvent:
-        """The event, of `size` bytes as compact JSON, as the log takes it; changes `event`.
+        """The event, of `size` bytes as compact JSON, as the log takes it: an Envelope, or any JSON value.
 
-        Raises Refused, and has then changed nothing but attributes that were null.
+        Raises Refused, and has then changed nothing of `event`.
         """
         if size > self._max_event_bytes:
             raise Refused("too_large", f"The event is larger than {self._max_event_bytes} bytes.")
-        try:
-            envelope = msgspec.convert(event, _Envelope)
-        except msgspec.ValidationError:
-            envelope = _looked_at_closely(event)
-        extensions = () if _NAMED.issuperset(event) else _checked_extensions(event)
+        envelope, extensions = (event, None) if type(event) is Envelope else read_envelope(event)
         type_rules = self._types.get(envelope.type)
         if type_rules is None:
             raise _unknown_type(self._rules, envelope.type)
-        source, subject, data = envelope.source, envelope.subject, event.get("data", _NO_DATA)
+        source, subject, data = envelope.source, envelope.subject, envelope.data
+        if data is UNSET:
+            data = _NO_DATA
         if not self._may_write(source):
             raise self._foreign_source("/source")
         type_rules.check(data, self._hashed)
         if type_rules.amends and not self._may_write(data["source"]):
             raise self._foreign_source("/data/source")
-        if subject is msgspec.UNSET and type_rules.subject == "required":
+        if subject is UNSET and type_rules.subject == "required":
             raise Refused("subject_missing", "Events of this type need a subject.", "/subject")
-        if envelope.time is not msgspec.UNSET:
-            self._check_time(event["time"], envelope.time)
+        if envelope.time is not UNSET:
+            self._check_time(envelope.time)
         # nothing can be refused any more
         key = identity = self._identity_of(self._product, source, envelope.id)
         if type_rules.amends:  # it is read with the event that it speaks of
             key = self._identity_of(self._product, data["source"], data["id"])
         if data is not _NO_DATA:
-            data = event["data"] = type_rules.prune(data)
+            envelope.data = data = type_rules.prune(data)
             if type_rules.pseudonymous:
-                event["data"] = self._redaction.hash_paths(data, type_rules.pseudonymous)
-        if subject is not msgspec.UNSET:
-            event["subject"] = pseudonym = self._pseudonym_of(self._product, subject)
-            for name in extensions:  # partition keys and the like often repeat the subject
-                if event[name] == subject:
-                    event[name] = pseudonym
-            if type_rules.subject == "none":
-                del event["subject"]
+                envelope.data = self._redaction.hash_paths(data, type_rules.pseudonymous)
+        if subject is not UNSET:
+            pseudonym = self._pseudonym_of(self._product, subject)
+            envelope.subject = UNSET if type_rules.subject == "none" else pseudonym
+            if extensions:  # partition keys and the like often repeat the subject
+                extensions = {
+                    name: pseudonym if value == subject else value for name, value in extensions.items()
+                }
         self.identities.append(identity)
-        return KeyedEvent(key, CANONICAL.encode(event))
+        return KeyedEvent(
+            key, CANONICAL.encode(envelope.attributes() | extensions if extensions else envelope)
+        )
 
     def _foreign_source(self, pointer: str) -> Refused:
         detail = f"The catalog of {self._product} has no such source: add it to `sources` or use another key."
         return Refused("source_not_allowed", detail, pointer, forbidden=True)
 
-    def _check_time(self, text: str, moment: datetime) -> None:
-        # the parser also takes a space for the T and +0100
-        if text[10] != "T" or (text[-1] != "Z" and text[-3] != ":"):
+    def _check_time(self, text: str) -> None:
+        try:
+            moment = msgspec.convert(text, datetime)
+        except msgspec.ValidationError:
+            raise _bad_time() from None
+        # the parser also takes no zone, a space for the T, and +0100
+        if moment.tzinfo is None or text[10] != "T" or (text[-1] != "Z" and text[-3] != ":"):
             raise _bad_time()
         if moment > self._latest:
             raise Refused("time_in_future", "The event is later than now: check the sender's clock.", "/time")
@@ -135,6 +120,8 @@ class Judge:
 
     def quarantine(self, event: Any, refused: Refused) -> KeyedEvent:
         """A refused event as the quarantine log takes it. Changes `event`."""
+        if type(event) is Envelope:
+            event = event.attributes()
         key = self._key_of(event)
         is_event = refused.code != "invalid_envelope"
         kept = _head_only(event) if refused.code == "too_large" else event
@@ -159,67 +146,13 @@ class Judge:
 _NO_DATA: dict[str, Any] = {}  # what an event without data is judged by; never changed
 
 
-def _looked_at_closely(event: Any) -> _Envelope:
-    """The attributes of `event`. Raises Refused with what is wrong first. Drops attributes that are null."""
-    check_envelope(event)
-    try:
-        return msgspec.convert(event, _Envelope)
-    except msgspec.ValidationError:
-        raise _bad_time() from None
-
-
 def _head_only(event: Any) -> Any:
     """Of an event that is too large to keep, what says which one it was."""
     if type(event) is not dict:
         return None
-    head = {name: event[name] for name in _NAMED & event.keys() if name != "data"}
+    head = {name: event[name] for name in NAMED & event.keys() if name != "data"}
     kept = {name: text for name, text in head.items() if type(text) is str and len(text) <= _MAX_HEAD_TEXT}
     return {**kept, DATA_DROPPED: True}
-
-
-def check_envelope(event: Any) -> None:
-    """Raises Refused unless `event` is a CloudEvents 1.0 event. Drops attributes that are null."""
-    if type(event) is not dict:
-        raise Refused("invalid_envelope", "expected a JSON object: a CloudEvents 1.0 event")
-    for name in IDENTITY:
-        text = event.get(name)
-        if type(text) is not str or not text:
-            raise Refused("invalid_envelope", f"expected `{name}`: text that is not empty", f"/{name}")
-    if event.get("specversion") != SPEC_VERSION:
-        raise Refused("invalid_envelope", 'expected `specversion`: "1.0"', "/specversion")
-    for name in _OPTIONAL_TEXT:
-        if name in event:
-            _check_optional(event, name)
-
-
-def _check_optional(event: dict[str, Any], name: str) -> None:
-    text = event[name]
-    if text is None:
-        del event[name]
-    elif type(text) is not str or not text:
-        raise Refused("invalid_envelope", f"expected `{name}`: text that is not empty, or none", f"/{name}")
-
-
-def _checked_extensions(event: dict[str, Any]) -> list[str]:
-    """The names of the extension attributes, those that are null dropped. Raises Refused."""
-    names = [name for name in event if name not in _NAMED]
-    for name in names:
-        if event[name] is None:
-            del event[name]
-        else:
-            _check_extension(name, event[name])
-    return [name for name in names if name in event]
-
-
-def _check_extension(name: str, value: Any) -> None:
-    if name == "data_base64":
-        raise Refused(
-            "invalid_envelope", "expected `data` as JSON: binary data cannot be counted", "/data_base64"
-        )
-    if _EXTENSION.fullmatch(name) is None:
-        raise Refused("invalid_envelope", "expected attribute names of lower-case letters and digits")
-    if isinstance(value, dict | list):
-        raise Refused("invalid_envelope", "expected text, a number or a boolean as an attribute", f"/{name}")
 
 
 def _bad_time() -> Refused:

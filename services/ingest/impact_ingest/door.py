@@ -21,6 +21,7 @@ from impact_eventlog.ports import LogUnavailable, RecordTooLarge
 from impact_ingest.accept import Judge
 from impact_ingest.authentication import authenticate
 from impact_ingest.body import ENCODINGS, Body, ClientGone, inflate
+from impact_ingest.envelope import Envelope
 from impact_ingest.problems import PROBLEM_JSON, Problem, too_large, unavailable
 from impact_ingest.split import mode_of, split
 from impact_ingest.verdicts import Answer, Refused, Rejection
@@ -291,6 +292,8 @@ def _bad_request(refused: Refused) -> Problem:
 
 
 def _rejection(index: int, event: Any, refused: Refused) -> Rejection:
+    if type(event) is Envelope:
+        return Rejection(index, event.id, refused.code, refused.detail, refused.pointer)
     event_id = event.get("id") if type(event) is dict else None
     known = event_id if type(event_id) is str else None
     return Rejection(index, known, refused.code, refused.detail, refused.pointer)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from impact_ingest.envelope import IDENTITY, NAMED
 from impact_schemas.personal import personal_kind
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 # Attributes of an event in quarantine, for its replay: where it holds pseudonyms, and that its data are gone.
 HASHED_PATHS, DATA_DROPPED = "hashedpaths", "datadropped"
-IDENTITY = ("id", "source", "type")
-_ATTRIBUTES = frozenset(
-    ["specversion", *IDENTITY, "subject", "time", "datacontenttype", "dataschema", "data"]
-)
 _CODE = re.compile(r"[A-Za-z0-9_.:/+-]{1,64}")
 _MAX_CODE_DIGITS = 6  # a telephone number has more
 _MAX_NUMBER = 10**9
@@ -96,7 +93,7 @@ def _is_attribute(name: str, part: Any) -> bool:
     """Of what is no event: whether it is an attribute that may be kept, at least when redacted."""
     if name in ("subject", "data"):
         return True
-    return type(part) is str if name in _ATTRIBUTES else _is_harmless(name, part) and type(part) is not dict
+    return type(part) is str if name in NAMED else _is_harmless(name, part) and type(part) is not dict
 
 
 def _changed_at(value: Any, path: Path, change: Callable[[Any], Any]) -> Any:

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from impact_ingest.envelope import Envelope
 from impact_ingest.problems import Problem, too_large, unreadable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Mode(Enum):
 
 
 class Events(NamedTuple):
-    """The events of one request as decoded, each with its size as compact JSON."""
+    """The events of one request, each an Envelope or a JSON value, with its size as compact JSON."""
 
     decoded: list[Any]
     sizes: list[int]
@@ -94,6 +95,11 @@ def _unsupported_media_type() -> Problem:
 
 def split(mode: Mode, body: bytes, headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Events:
     """The events of `body`. Raises Problem 400 or 413; what a single event means is not looked at."""
+    return _plain_events(mode, body, limits) or split_closely(mode, body, headers, limits)
+
+
+def split_closely(mode: Mode, body: bytes, headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Events:
+    """As `split`, each event as the JSON value that it is."""
     if mode is Mode.LINES:
         decoded = _decode_lines(body)
     elif mode is Mode.BATCHED:
@@ -157,6 +163,36 @@ def decode(text: bytes, where: str) -> Any:
         raise unreadable(f"In {where}: {error}. Send UTF-8 JSON without a byte order mark.") from None
 
 
+_PLAIN: dict[Mode, msgspec.json.Decoder[Any]] = {
+    Mode.STRUCTURED: msgspec.json.Decoder(Envelope, float_hook=_DECODER.float_hook),
+    Mode.BATCHED: msgspec.json.Decoder(list[Envelope], float_hook=_DECODER.float_hook),
+}
+
+
+def _plain_events(mode: Mode, body: bytes, limits: Limits) -> Events | None:
+    """The events of a body that a typed decoder reads at once and that shows no sign of trouble; else None.
+
+    Every sign may be wrong about good input, which is then read closely, and never about bad input.
+    """
+    if mode not in _PLAIN or b"\\u00" in body or _has_long_number(body):
+        return None
+    try:
+        read = _PLAIN[mode].decode(body)
+        events = read if mode is Mode.BATCHED else [read]
+        written = _ENCODER.encode_lines(events)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # also what is no UTF-8 or no Unicode
+        return None
+    if body.count(b":") != written.count(b":"):  # attributes that an Envelope has not, or a key twice
+        return None
+    openings = written.translate(None, _NO_OPENINGS).split(b"\n")
+    if len(events) > limits.max_events or max(map(len, openings)) > limits.max_nesting:
+        return None
+    return Events(events, list(map(len, written.splitlines())), single=mode is Mode.STRUCTURED)
+
+
+_NO_OPENINGS = bytes(set(range(256)) - set(b"{[\n"))
+
+
 def _decode_lines(body: bytes) -> list[Any]:
     lines = enumerate(body.split(b"\n"), start=1)
     decoded = [decode(line, f"line {number}") for number, line in lines if line and not line.isspace()]
@@ -199,6 +235,11 @@ def _bad_header(attribute: str, what: str) -> Problem:
 _DIGITS_ALIKE = bytes.maketrans(b"0123456789", b"0" * 10)
 
 
+def _has_long_number(body: bytes) -> bool:
+    """Whether it has a run of digits that, as a number, could be beyond 64 bits."""
+    return b"0" * 19 in body.translate(_DIGITS_ALIKE)
+
+
 def _check_exactly(decoded: list[Any], body: bytes, limits: Limits, mode: Mode) -> list[int]:
     """Sizes of the events as compact JSON. Raises Problem 400 for what the decoder lets pass.
 
@@ -213,7 +254,7 @@ def _check_exactly(decoded: list[Any], body: bytes, limits: Limits, mode: Mode) 
         raise unreadable(f"An event is nested deeper than {limits.max_nesting}.") from None
     escapes = b"\\u00" in body
     # \u0000 may be an escaped backslash and text; 19 digits may be an id: then look at every value
-    suspicious = (escapes and b"\\u0000" in body) or b"0" * 19 in body.translate(_DIGITS_ALIKE)
+    suspicious = (escapes and b"\\u0000" in body) or _has_long_number(body)
     most = -1 if suspicious else limits.max_nesting
     for index in [n for n, part in enumerate(parts) if part.count(b"{") + part.count(b"[") > most]:
         _check_values(decoded[index], limits.max_nesting)
