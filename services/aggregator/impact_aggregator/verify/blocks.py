@@ -1,0 +1,178 @@
+"""Protected metrics: what is shown is made of the frozen blocks, and no cell of few is among those shown."""
+
+# ruff: noqa: S608 (every name is ours, every text is quoted by `literal`)
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from impact_aggregator.verify.comparison import SQLITE_SLACK, Difference
+from impact_aggregator.verify.metric_sql import Span, cells
+from impact_aggregator.verify.published import to_micros, to_nanos
+from impact_aggregator.verify.values import shown_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from impact_aggregator.verify.definitions import Metric
+    from impact_aggregator.verify.published import Snapshot
+    from impact_aggregator.verify.recount import Recount
+
+Name = tuple[str, str]  # product, metric
+_ONE = 10**9
+
+
+class Frozen(NamedTuple):
+    """One cell of a block as it was decided."""
+
+    start: int
+    is_hidden: bool
+    is_restated: bool
+    n: int
+    total: int  # in units of 10^-9
+    accounted_n: int  # of the block, when it was last looked at
+    accounted_total: int
+
+
+class Shown(NamedTuple):
+    """One row of rolling_metrics."""
+
+    name: Name
+    window: str
+    segment: str
+    start: int | None
+    end: int
+    value: int | None
+    n: int | None
+    status: str
+
+
+class Blocks(NamedTuple):
+    """What the service says of its protected metrics."""
+
+    cells: Mapping[tuple[Name, str], Sequence[Frozen]]  # by metric and segment
+    shown: Sequence[Shown]
+
+
+_CELLS = """
+SELECT s.product, s.metric, s.segment, c.block_start, c.is_hidden, c.is_restated, c.count, c.sum,
+    COALESCE(a.count, 0) AS accounted_count, a.sum AS accounted_sum
+FROM block_cell c JOIN series s ON s.series_id = c.series_id
+JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version
+LEFT JOIN block_account a ON a.series_id = c.series_id AND a.block_start = c.block_start
+WHERE m.active
+"""
+_SHOWN = """
+SELECT product, metric, time_window, segment, window_start, window_end, value, n, status
+FROM rolling_metrics WHERE hidden_blocks IS NOT NULL
+"""
+
+
+async def published_blocks(one: Snapshot) -> Blocks:
+    """Every block of every protected metric in force, and the windows made of them."""
+    found: dict[tuple[Name, str], list[Frozen]] = defaultdict(list)
+    for row in await one.rows(_CELLS):
+        product, metric, segment, start, hidden, restated, n, total, looked_n, looked = row.values()
+        totals = (_nanos(total) or 0, looked_n, _nanos(looked) or 0)
+        frozen = Frozen(to_micros(start), bool(hidden), bool(restated), n, *totals)
+        found[(product, metric), segment].append(frozen)
+    shown = []
+    for row in await one.rows(_SHOWN):
+        product, metric, window, segment, start, end, value, n, status = row.values()
+        span = (None if start is None else to_micros(start), to_micros(end))
+        shown.append(Shown((product, metric), window, segment, *span, _nanos(value), n, status))
+    return Blocks(found, shown)
+
+
+def block_differences(blocks: Blocks, metrics: Sequence[Metric], recount: Recount) -> Iterator[Difference]:
+    """What does not agree; of cells that are hidden no number is told."""
+    by_name = {(metric.product, metric.name): metric for metric in metrics}
+    for (name, segment), frozen in blocks.cells.items():
+        if name in by_name and not _is_kept(frozen):
+            yield _difference((name, "block", "all", segment), "carried", "what came in", "other than that")
+    for shown in blocks.shown:
+        if shown.name in by_name:
+            yield from _of_window(shown, by_name[shown.name], blocks)
+    for metric in metrics:
+        if metric.block is not None and not metric.is_ratio:
+            yield from _small_ones(metric, blocks, recount)
+
+
+def _is_kept(frozen: Iterable[Frozen]) -> bool:
+    """Nothing is lost between blocks: what was decided is what was found in them, each change carried on."""
+    more = [(one.n - one.accounted_n, one.total - one.accounted_total) for one in frozen]
+    return not sum(n for n, _ in more) and not sum(total for _, total in more)
+
+
+def _of_window(shown: Shown, metric: Metric, blocks: Blocks) -> Iterator[Difference]:
+    ratio = metric.definition.ratio
+    names = (metric.name,) if ratio is None else (ratio.numerator, ratio.denominator)
+    parts = [_within(blocks, (metric.product, name), shown) for name in names]
+    open_cells = [[cell for cell in part if not cell.is_hidden] for part in parts]
+    is_hidden = not any(open_cells) and any(parts)
+    place = (shown.name, "rolling", shown.window, shown.segment)
+    if shown.status in ("suppressed", "no_data"):
+        if shown.value is not None or (shown.status == "suppressed" and shown.n is not None):
+            yield _difference(place, "value", "hidden", "shown")
+        elif shown.status == "suppressed" and any(cell.n for part in open_cells for cell in part):
+            yield _difference(place, "status", "ok", shown.status)
+        return
+    if is_hidden:
+        yield _difference(place, "suppression", "hidden", "shown")
+        return
+    counts = [sum(cell.n for cell in part) for part in open_cells]
+    n = counts[-1]  # of a ratio that of its denominator
+    if n != shown.n:
+        yield _difference(place, "n", str(n), str(shown.n))
+    elif metric.definition.aggregate in ("count", "sum"):  # others follow from more than numbers
+        (cells_of,) = open_cells
+        right = n * _ONE if metric.definition.aggregate == "count" else sum(cell.total for cell in cells_of)
+        if shown.value is None or abs(right - shown.value) > abs(right) * SQLITE_SLACK:
+            yield _difference(place, "value", _plain(right), _plain(shown.value))
+
+
+def _within(blocks: Blocks, name: Name, shown: Shown) -> list[Frozen]:
+    found = blocks.cells.get((name, shown.segment), ())
+    return [cell for cell in found if (shown.start or cell.start) <= cell.start < shown.end]
+
+
+def _small_ones(metric: Metric, blocks: Blocks, recount: Recount) -> Iterator[Difference]:
+    """Cells of few, by the log, that are shown; not where what came late makes another number of it."""
+    recount.select(metric)
+    start = f"epoch_us(date_trunc('{metric.block}', make_timestamp(time)))"
+    rows = cells(metric.definition, [Span("block", "", start)], "matched")
+    counted = recount.rows(
+        "SELECT start, segment, count(*), count(subject), count(DISTINCT subject)"
+        f" FROM ({rows}) WHERE NOT retracted GROUP BY start, segment"
+    )
+    name = (metric.product, metric.name)
+    shown = {
+        (cell.start, segment): cell
+        for (of, segment), frozen in blocks.cells.items()
+        for cell in frozen
+        if of == name and not cell.is_hidden and not cell.is_restated
+    }
+    for began, segment, n, named, people in counted:
+        cell = shown.get((began, segment))
+        if cell is not None and cell.n == n and 0 < (people if named else n) < (metric.min_cell or 0):
+            place = (name, "block", metric.block or "", segment)
+            yield _difference(place, "suppression", "hidden", "shown", began)
+
+
+def _difference(
+    place: tuple[Name, str, str, str], field: str, right: str, found: str, start: int | None = None
+) -> Difference:
+    name, kind, where, segment = place
+    began = None if start is None else shown_time(start)
+    return Difference(*name, kind, where, began, segment, field, right, found)
+
+
+def _nanos(number: Any) -> int | None:
+    if number is None:
+        return None
+    return int(number.replace(".", "")) if isinstance(number, str) else int(to_nanos(number) or 0)
+
+
+def _plain(nanos: int | None) -> str:
+    return "nothing" if nanos is None else f"{nanos / _ONE:.9g}"
