@@ -124,7 +124,7 @@ class Comparison:
             if not metric.is_ratio
         }
         for metric in self._recount.metrics:
-            if self.skipped(metric, pending):
+            if metric.block is not None or self.skipped(metric, pending):  # see `blocks`
                 continue
             for window in metric.definition.windows:
                 if window in moments:
@@ -138,7 +138,11 @@ class Comparison:
 
     def compare_periods(self, pending: set[tuple[str, str]]) -> None:
         """Every calendar month, quarter and year."""
-        skipped = [str(metric.number) for metric in self._recount.metrics if self.skipped(metric, pending)]
+        skipped = [
+            str(metric.number)
+            for metric in self._recount.metrics
+            if metric.block is not None or self.skipped(metric, pending)
+        ]
         self._sql.execute(
             "CREATE TEMP TABLE pair AS " + _PERIOD_PAIRS.format(skipped=", ".join(skipped) or "-1")
         )
@@ -279,6 +283,8 @@ class Comparison:
         metric = self._recount.metrics[number]
         if field in ("sum", "mean", "min", "max", "value"):
             expected, found = _plain(expected), _plain(found)
+        if metric.block is not None:  # true numbers of what may be few are for nobody's eyes
+            expected, found = "(protected)", "(other)"
         began = None if start is None else shown_time(start)
         return Difference(metric.product, metric.name, kind, place, began, segment, field, expected, found)
 
@@ -311,9 +317,7 @@ SELECT metric, resolution, start, segment, e.n AS e_n, e.total AS e_total, e.lea
     e.greatest AS e_greatest, e.total // e.n AS e_mean, e.value AS e_value, e.tolerance,
     p.n AS f_n, p.total AS f_total, p.mean AS f_mean, p.least AS f_least, p.greatest AS f_greatest,
     p.value AS f_value, e.n IS NOT NULL AS is_expected, p.segment IS NOT NULL AS is_found,
-    m.min_cell IS NOT NULL AND p.segment IS NOT NULL
-        AND COALESCE(p.n, p.total, p.mean, p.least, p.greatest, p.value) IS NULL AS is_hidden,
-    COALESCE(e.n BETWEEN 1 AND m.min_cell - 1, FALSE) AS is_small
+    FALSE AS is_hidden, FALSE AS is_small  -- these are the true buckets, of protected metrics too
 FROM (SELECT *, place AS resolution FROM expected WHERE kind = 'bucket') e
 FULL JOIN (
     SELECT p.* FROM published_bucket p JOIN metric m USING (metric)

@@ -86,6 +86,7 @@ class Metric(NamedTuple):
     version: int
     min_cell: int | None
     definition: Definition
+    block: str | None = None  # day, week or month: protected, and published as closed blocks only
 
     @property
     def is_ratio(self) -> bool:
@@ -96,11 +97,11 @@ class Metric(NamedTuple):
 _decode = msgspec.json.Decoder(Definition).decode
 
 
-def metrics_of(rows: Iterable[tuple[str, str, int, int | None, str]]) -> list[Metric]:
-    """From rows (product, metric, version, min_cell, definition) of the view `metrics`."""
+def metrics_of(rows: Iterable[tuple[str, str, int, int | None, str, str | None]]) -> list[Metric]:
+    """From rows (product, metric, version, min_cell, definition, block) of the view `metrics`."""
     return [
-        Metric(number, product, name, version, min_cell, _decode(definition))
-        for number, (product, name, version, min_cell, definition) in enumerate(rows)
+        Metric(number, product, name, version, min_cell, _decode(definition), block)
+        for number, (product, name, version, min_cell, definition, block) in enumerate(rows)
     ]
 
 

@@ -48,6 +48,7 @@ def selection(definition: Definition, places: Mapping[str, int], table: str) -> 
     columns = [
         "time",
         "received_at",
+        "subject",
         "tiebreak",
         "retracted",
         "corrected",

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from impact_aggregator.verify.definitions import Metric, metrics_of
 from impact_database.engine import read_only
 from impact_eventlog import Partition
+from impact_schemas.views import TRUE_BUCKETS, select_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -52,9 +53,10 @@ class Snapshot:
     async def metrics(self) -> list[Metric]:
         """Every metric in force."""
         rows = await self._rows(
-            "SELECT product, metric, version, min_cell, definition FROM metrics ORDER BY product, metric"
+            "SELECT product, metric, version, min_cell, definition, block FROM metrics"
+            " ORDER BY product, metric"
         )
-        return metrics_of(row[:5] for row in rows)
+        return metrics_of(row[:6] for row in rows)
 
     async def moments(self) -> dict[str, tuple[int | None, int]]:
         """Where each window begins (None: never), and when its values are right."""
@@ -104,10 +106,14 @@ class Snapshot:
         return bool(await self._rows(f"SELECT 1 FROM {tables}", name=name))  # noqa: S608 (one of two constants)
 
     async def buckets(self) -> AsyncIterator[list[Row]]:
-        """(product, metric, resolution, start, segment, count, sum, mean, min, max, value), in batches."""
+        """(product, metric, resolution, start, segment, count, sum, mean, min, max, value), in batches.
+
+        Those of protected metrics too, of which the views show closed blocks only.
+        """
+        buckets = select_text(TRUE_BUCKETS, self._connection.dialect.name).replace(":", "\\:")
         query = (
             'SELECT product, metric, resolution, bucket_start, segment, "count", "sum", mean, "min", "max",'
-            " value FROM metric_buckets"
+            f" value FROM ({buckets}) AS b"  # noqa: S608 (the view's own text)
         )
         async for batch in self._batches(query):
             yield [(*row[:3], to_micros(row[3]), row[4], row[5], *map(to_nanos, row[6:])) for row in batch]

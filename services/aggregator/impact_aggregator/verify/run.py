@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import duckdb
 import msgspec
 
+from impact_aggregator.verify.blocks import Blocks, block_differences, published_blocks
 from impact_aggregator.verify.comparison import SQLITE_SLACK, Compared, Comparison, Difference
 from impact_aggregator.verify.published import snapshot, wait_for_tick
 from impact_aggregator.verify.recount import Recount
@@ -82,6 +83,7 @@ class _Published(NamedTuple):
     positions: Mapping[Partition, int]
     moments: Mapping[str, tuple[int | None, int]]
     pending: Pending
+    blocks: Blocks
     ledger: Mapping[str, tuple[int, int, int]]
     has_periods: bool
 
@@ -174,7 +176,12 @@ async def _take_published(
             taken += len(batch)
             progress("reading the numbers", taken, 0)
     return _Published(
-        await one.positions(log.topics), await one.moments(), await one.pending(), ledger, has_periods
+        await one.positions(log.topics),
+        await one.moments(),
+        await one.pending(),
+        await published_blocks(one),
+        ledger,
+        has_periods,
     )
 
 
@@ -254,15 +261,16 @@ def _report(recount: Recount, comparison: Comparison, published: _Published, pro
     comparison.compare_windows(published.moments, published.pending.windows)
     if published.has_periods:
         comparison.compare_periods(published.pending.periods)
-    in_ledgers = list(_ledger_differences(published.ledger, recount.ledger()))
-    differing = comparison.total() + len(in_ledgers)
+    apart = list(_ledger_differences(published.ledger, recount.ledger()))
+    apart += block_differences(published.blocks, recount.metrics, recount)
+    differing = comparison.total() + len(apart)
     return Report(
         equal=not differing,
         events=recount.events,
         metrics=comparison.compared(published.pending.windows),
         ledgers=sorted(published.ledger),
         differences_total=differing,
-        differences=[*in_ledgers, *comparison.differences(MAX_DIFFERENCES)],
+        differences=[*apart, *comparison.differences(MAX_DIFFERENCES)][:MAX_DIFFERENCES],
     )
 
 
