@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TOP, HEIGHT = 8.0, 80.0  # percent of the drawing that the curves take; below are the dates
 GRID_LINES = 4
+FINEST = 1e-9  # numbers have nine decimals
 NOTHING = Markup()
 
 
@@ -236,13 +237,14 @@ def _values(chart: LineChart) -> list[float]:
 def _ticks(values: Sequence[float]) -> list[float]:
     """Round numbers that span the values, two at least (Heckbert, Graphics Gems 1990: nice numbers)."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if low == high:
-        low, high = low - abs(low) * 0.1, high + abs(high) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    if high - low <= max(size, 1.0) * FINEST:
+        low, high = (low - size / 10, high + size / 10) if size > FINEST else (low, low + 1.0)
     raw = (high - low) / GRID_LINES
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(nice * magnitude for nice in (1, 2, 2.5, 5, 10) if nice * magnitude >= raw)
     first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(place * step, 12) for place in range(first, last + 1)]
+    return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
 
 
 def _stretched(frame: _Frame, chart: LineChart) -> Markup:

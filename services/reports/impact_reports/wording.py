@@ -93,8 +93,10 @@ class Unit:
         """The value with its unit: '5.2 million people', 'USD 1.2 million', '12.3 %'."""
         if self.percent:
             return f"{number(float(value) * 100)}{THIN}%"
-        if _MONEY.fullmatch(self.code):
-            return f"{self.code}{THIN}{number(value)}"
+        money, _, each = self.code.partition("/")
+        if _MONEY.fullmatch(money):
+            text = f"{money}{THIN}{number(value)}"
+            return f"{text} per {_unit_word(each, one=True)}" if each else text
         words = self.words(one=value == 1)
         gap = THIN if len(words) <= SHORT else " "  # a long word may stand on the next line
         return f"{number(value)}{gap}{words}" if words else number(value)
