@@ -14,7 +14,8 @@ from sqlalchemy import text
 from impact_aggregator.verify.definitions import Metric, metrics_of
 from impact_database.engine import read_only
 from impact_eventlog import Partition
-from impact_schemas.views import TRUE_BUCKETS, select_text
+from impact_schemas.view import select_text
+from impact_schemas.views import TRUE_BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -111,10 +112,8 @@ class Snapshot:
         Those of protected metrics too, of which the views show closed blocks only.
         """
         buckets = select_text(TRUE_BUCKETS, self._connection.dialect.name).replace(":", "\\:")
-        query = (
-            'SELECT product, metric, resolution, bucket_start, segment, "count", "sum", mean, "min", "max",'
-            f" value FROM ({buckets}) AS b"  # noqa: S608 (the view's own text)
-        )
+        columns = 'product, metric, resolution, bucket_start, segment, "count", "sum", mean, "min", "max", value'
+        query = f"SELECT {columns} FROM ({buckets}) AS b"  # noqa: S608 (the view's own text)
         async for batch in self._batches(query):
             yield [(*row[:3], to_micros(row[3]), row[4], row[5], *map(to_nanos, row[6:])) for row in batch]
 
