@@ -22,7 +22,7 @@ Event = dict[str, Any]
 Choice = TypeVar("Choice")
 
 _DAY = re.compile(r"\b20[0-9]{2}-[01][0-9]-[0-3][0-9]\b")
-_OPENS_S, _CLOSES_S = 6 * 3600, 20 * 3600  # events happen by day, UTC
+_OPENS_S, _CLOSES_S = 11 * 3600, 13 * 3600
 
 
 def moved(text: str, today: date) -> str:
