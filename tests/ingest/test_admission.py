@@ -50,6 +50,44 @@ def spend(admission: Admission, product: str, events: int) -> str | None:
     return None
 
 
+def test_refused_events_take_a_bounded_part_of_the_disk_in_an_hour() -> None:
+    clock = Clock()
+    admission = Admission(replace(Limits(), max_quarantine_bytes_per_hour=3600), clock)
+    admission.enter("water").charge_quarantine(3600)
+    admission.enter("water").charge_quarantine(60)  # a little beyond, once
+    with pytest.raises(Problem) as refused:
+        admission.enter("water").charge_quarantine(1)
+    assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": "60"})
+    admission.enter("wallet").charge_quarantine(1)
+    clock.now += 60
+    admission.enter("water").charge_quarantine(1)
+    clock.now += 10 * 3600  # what was not used does not add up
+    admission.enter("water").charge_quarantine(3601)
+    with pytest.raises(Problem):
+        admission.enter("water").charge_quarantine(1)
+
+
+async def test_a_flood_of_bad_events_is_turned_away_and_counted_while_good_ones_come_in(
+    writer: MemoryWriter,
+) -> None:
+    limits = replace(Limits(), max_quarantine_bytes_per_hour=1000)
+    bad = an_event(id="bad", data={"litres": "many", "language": "x" * 1000})
+    async with running(writer, limits=limits) as service:
+        assert (await service.send([bad])).status_code == 422
+        kept = len(writer.quarantined()[0]["event"]["data"]["language"])
+        turned_away = await service.send([bad, an_event()])
+        assert (turned_away.status_code, turned_away.json()["code"]) == (429, "quarantine_full")
+        assert int(turned_away.headers["Retry-After"]) > 0
+        assert not writer.events()
+        assert len(writer.quarantined()) == 1
+        assert (await service.send([bad], params={"dry_run": "true"})).status_code == 200
+        assert (await service.send([an_event()])).status_code == 202
+        written = service.metric("impact_ingest_quarantine_bytes_total", product="water")
+        assert kept < written < 2 * kept
+        outcome = {"product": "water", "outcome": "turned_away"}
+        assert service.metric("impact_ingest_events_total", **outcome) == 2
+
+
 def test_a_product_over_its_rate_is_told_when_to_come_again() -> None:
     clock = Clock()
     admission = Admission(RATED, clock)

@@ -138,7 +138,7 @@ class Door:
                 async with room.turn:
                     verdicts = self._judge(mode, text, scope["headers"], rules, options, room)
                     await asyncio.sleep(0)  # the other products first
-            return await self._settle(verdicts, rules, options)
+            return await self._settle(verdicts, rules, options, room)
         finally:
             room.leave()
 
@@ -163,11 +163,13 @@ class Door:
         room.grow(len(text))
         return mode, text
 
-    async def _settle(self, verdicts: Verdicts, rules: ProductRules, options: Options) -> Reply:
+    async def _settle(self, verdicts: Verdicts, rules: ProductRules, options: Options, room: Room) -> Reply:
         """From verdicts to the answer; nothing waits but the appends."""
         if options.dry_run:
             return _reply_with(200, verdicts)
         _refuse_whole_request(verdicts)
+        if verdicts.quarantined:
+            self._charge_quarantine(verdicts, rules.product, room)
         refused = bool(verdicts.rejected) and (options.atomic or not verdicts.accepted)
         await self._append(rules.product, verdicts, events_too=not refused)
         accepted = 0 if refused else len(verdicts.accepted)
@@ -188,6 +190,16 @@ class Door:
         if refused:
             raise _nothing_accepted(verdicts.rejected)
         return _reply_with(207 if verdicts.rejected else 202, verdicts)
+
+    def _charge_quarantine(self, verdicts: Verdicts, product: str, room: Room) -> None:
+        """Raises Problem 429 for a product whose refused events would fill the disk."""
+        size = sum(len(item.event) for item in verdicts.quarantined)
+        try:
+            room.charge_quarantine(size)
+        except Problem:
+            self._metrics.count_turned_away(product, len(verdicts.accepted) + len(verdicts.rejected))
+            raise
+        self._metrics.count_quarantined(product, size)
 
     def _judge(
         self,

@@ -23,6 +23,8 @@ class Limits:
     max_product_bytes_in_flight: int = 32 * MIB
     max_events_per_s: float = 0.0  # of one product, in each process; 0 is no limit: nobody is refused unasked
     burst_s: float = 10.0  # so many seconds' worth may come at once
+    # of one product, in each process; some 700,000 refused events, 6 GiB a day. 0 is no limit
+    max_quarantine_bytes_per_hour: int = 256 * MIB
     large_request_bytes: int = 64 * 1024  # from here on the requests of a product are judged in turn
     body_deadline_s: float = 30.0
     drain_bytes: int = MIB  # read on after an early refusal, so that the client sees the answer

@@ -1,8 +1,11 @@
 """The door's own metrics: every name, label and value.
 
 - `impact_ingest_events_total{product,outcome}`: events by what became of them: `accepted`, `unavailable` (a
-  503: they may be in the log) or a verdict's code; dry runs are left out. A verdict's share grows: a sender
+  503: they may be in the log), `turned_away` (with refused events when the quarantine took no more) or a
+  verdict's code; dry runs are left out. A verdict's share grows: a sender
   or a catalog has changed.
+- `impact_ingest_quarantine_bytes_total{product}`: what refused events take in the quarantine log. It grows
+  fast: a sender or a catalog is wrong; beyond the limit an hour their requests get 429.
 - `impact_ingest_requests_total{status}`: requests to /v1/events by the status of their answer. 401 grows: a
   key was revoked that is still in use. 503 grows: look at the event log.
 - `impact_ingest_request_seconds`: from a request's head to its answer. Its p99 grows: the log is slow.
@@ -38,6 +41,7 @@ class DoorMetrics:
 
     def __init__(self, registry: CollectorRegistry, bytes_in_flight: Callable[[], float]) -> None:
         self._events: Counter[tuple[str, str]] = Counter()
+        self._quarantine_bytes: Counter[str] = Counter()
         self._requests: Counter[int] = Counter()
         self._slots = [0] * len(_BOUNDS)
         self._seconds = 0.0
@@ -55,6 +59,14 @@ class DoorMetrics:
         """Events whose fate the sender cannot know."""
         self._events[product, "unavailable"] += events
 
+    def count_turned_away(self, product: str, events: int) -> None:
+        """Events of a request that was not taken because the quarantine took no more."""
+        self._events[product, "turned_away"] += events
+
+    def count_quarantined(self, product: str, size: int) -> None:
+        """Bytes on their way into the quarantine log."""
+        self._quarantine_bytes[product] += size
+
     def count_request(self, status: int, seconds: float) -> None:
         """One answer."""
         self._requests[status] += 1
@@ -69,6 +81,14 @@ class DoorMetrics:
         for labels, count in self._events.items():
             events.add_metric(labels, count)
         yield events
+        quarantined = CounterMetricFamily(
+            "impact_ingest_quarantine_bytes",
+            "Bytes that refused events take in the quarantine log.",
+            labels=["product"],
+        )
+        for product, size in self._quarantine_bytes.items():
+            quarantined.add_metric([product], size)
+        yield quarantined
         requests = CounterMetricFamily("impact_ingest_requests", "Requests by status.", labels=["status"])
         for status, count in self._requests.items():
             requests.add_metric([str(status)], count)

@@ -135,7 +135,10 @@ def _responses() -> dict[str, Any]:
         "413": _problem("The body, or every event, is too large."),
         "415": _problem("The media type or encoding is none of those above."),
         "422": _problem("Readable, but no event was accepted.", schema=_REFUSAL),
-        "429": _problem("The product sends more than its rate allows.", headers=_RETRY_AFTER),
+        "429": _problem(
+            "The product sends more events, or more that are refused, than its rate allows.",
+            headers=_RETRY_AFTER,
+        ),
         "503": _problem("Not now: send the same ids again.", headers=_RETRY_AFTER),
     }
 
