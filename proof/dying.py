@@ -1,6 +1,6 @@
-"""`impact`, made to kill itself (kill -9) the nth time that the log has taken an append.
+"""`impact`, made to kill itself (kill -9) at the nth append that the log took, or around a rebuild's swap.
 
-usage: python -m proof.dying after_append NTH COMMAND...
+usage: python -m proof.dying after_append|before_swap|after_swap NTH COMMAND...
 """
 
 from __future__ import annotations
@@ -8,36 +8,66 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+from impact_aggregator.rebuild import Rebuild
 from impact_cli.main import app
 from impact_eventlog.embedded import EmbeddedWriter
 from impact_eventlog.kafka import KafkaWriter
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-Append = "Callable[..., Awaitable[None]]"
+Call = Callable[..., Awaitable[Any]]
 
 
-def arm(nth: int) -> None:
-    """The log has the events, and nobody will ever hear of it."""
-    left = nth
+class Countdown:
+    """Kills the process the nth time that it is passed."""
 
-    def dying(append: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        async def append_and_die(*arguments: Any) -> None:
-            nonlocal left
-            await append(*arguments)
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, nth: int) -> None:
+        self.left = nth
 
-        return append_and_die
+    def passes(self) -> None:
+        """Once more."""
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    for writer in (EmbeddedWriter, KafkaWriter):
-        writer.append = dying(writer.append)  # type: ignore[method-assign, assignment]  # that is how it is armed
+
+def dying(call: Call, countdown: Countdown, *, before: bool) -> Call:
+    """The call, with the end of the process before or after it."""
+
+    async def wrapped(*arguments: Any) -> Any:
+        if before:
+            countdown.passes()
+        result = await call(*arguments)
+        if not before and result is not None:  # a swap that did not come about gives None
+            countdown.passes()
+        return result
+
+    return wrapped
+
+
+def arm(point: str, nth: int) -> None:
+    """Puts the point's call into the place of the plain one."""
+    countdown = Countdown(nth)
+    if point == "after_append":
+        for writer in (EmbeddedWriter, KafkaWriter):
+            _replace(writer, "append", dying(_telling(writer.append), countdown, before=False))
+    else:
+        _replace(Rebuild, "_swap", dying(Rebuild._swap, countdown, before=point == "before_swap"))
+
+
+def _replace(owner: Any, name: str, call: Call) -> None:
+    setattr(owner, name, call)
+
+
+def _telling(append: Call) -> Call:
+    async def done(*arguments: Any) -> bool:
+        await append(*arguments)
+        return True
+
+    return done
 
 
 if __name__ == "__main__":
-    arm(int(sys.argv[2]))
+    arm(sys.argv[1], int(sys.argv[2]))
     app(sys.argv[3:], prog_name="impact")

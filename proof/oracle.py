@@ -89,7 +89,9 @@ def check(service: Topology, ledger: Ledger, drain_s: float = DRAIN_S) -> Verdic
     faults += _memory_faults(service)
     if faults:
         raise Red("\n".join(faults))
-    duplicates, quarantined = service.rows("SELECT SUM(duplicates), SUM(quarantined) FROM ledger")[0]
+    duplicates, quarantined = service.rows(
+        "SELECT SUM(duplicates), SUM(quarantined) FROM ledger WHERE product = 'proof'"
+    )[0]
     return Verdict(
         ledger.rows("SELECT COUNT(*) FROM event")[0][0],
         ledger.count("accepted"),
@@ -187,7 +189,7 @@ def _ledger_faults(service: Topology, ledger: Ledger) -> Iterator[str]:
 
 def _quarantine_faults(service: Topology, ledger: Ledger) -> Iterator[str]:
     """Each refused event is there at least once (a resend may come there again), and nothing else is."""
-    rows = service.rows("SELECT event_id, code FROM quarantined_events")
+    rows = service.rows("SELECT event_id, code FROM quarantined_events WHERE product = 'proof'")
     found = {(str(event_id), str(code)) for event_id, code in rows}
     due = {(event_id, "schema_violation") for (event_id,) in ledger.rows(
         "SELECT id FROM event WHERE kind = 'invalid' AND outcome = 'rejected'"
@@ -195,7 +197,10 @@ def _quarantine_faults(service: Topology, ledger: Ledger) -> Iterator[str]:
         "SELECT id FROM event WHERE kind = 'conflict' AND outcome = 'accepted'"
     )}  # fmt: skip
     possible = {
-        event_id for (event_id,) in ledger.rows("SELECT id FROM event WHERE kind IN ('invalid', 'conflict')")
+        event_id
+        for (event_id,) in ledger.rows(
+            "SELECT id FROM event WHERE kind IN ('invalid', 'conflict') OR outcome = 'rejected'"
+        )
     }
     if missing := due - found:
         yield f"L1 {len(missing)} refused events are not in quarantine, {sorted(missing)[:SHOWN]}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proof import oracle
+from proof import oracle, shim
 from proof.ledger import Ledger
 from proof.load import Load
 from proof.scene import Fault, Scene
@@ -100,12 +100,21 @@ def _service(
     fault: Fault, folder: Path, servers: Servers | None
 ) -> Iterator[EmbeddedTopology | ProductionTopology]:
     if fault.kind == "embedded":
-        with EmbeddedTopology(folder) as embedded:
+        data = folder / "data"
+        layer = (
+            shim.environment(data, full=folder / "full", clock=folder / "up.clock") if fault.layered else {}
+        )
+        with EmbeddedTopology(folder, **layer) as embedded:
             yield embedded
         return
     if servers is None:
         raise RuntimeError(f"{fault.name} needs Kafka and PostgreSQL")
-    with production(folder, servers) as made, made as running:
+
+    def layer_of(name: str) -> dict[str, str]:
+        nowhere = folder / "nowhere"
+        return shim.environment(nowhere, clock=folder / f"{name}.clock") if fault.layered else {}
+
+    with production(folder, servers, layer_of) as made, made as running:
         yield running
 
 

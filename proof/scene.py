@@ -56,6 +56,15 @@ class Scene:
         self.told.append(f"{seconds:.0f} s")
         time.sleep(seconds)
 
+    def clock_of(self, name: str) -> Path:
+        """Of a process of a layered fault: the file of seconds that its clock is ahead."""
+        return self.service.folder / f"{name}.clock"
+
+    @property
+    def full(self) -> Path:
+        """While it exists, a layered embedded service finds its disk full."""
+        return self.service.folder / "full"
+
     def door(self) -> Process:
         """Any door."""
         return self.random.choice(self.service.doors)
@@ -73,7 +82,7 @@ class Scene:
 class Fault:
     """One fault under load: `inject` causes and heals it, then every law of the oracle must hold.
 
-    A fault with `alone` needs no load and no oracle: it makes its own service in a folder, and raises Red.
+    One with `alone` makes its own service in the folder that it gets, raises Red, and tells what it saw.
     """
 
     name: str
@@ -83,7 +92,7 @@ class Fault:
     kind: Kind = "production"
     alone: Callable[[Path, random.Random, float], list[str]] | None = None
     load: LoadPlan = PLAIN
+    layered: bool = False  # its processes run over the layer that makes disks full and moves clocks
     settles: bool = True  # False: the service has to stop; `inject` itself checks what it shows then
     drain_s: float = 90.0
     seeds: int = 3
-    kafka_settings: dict[str, str] = field(default_factory=dict)

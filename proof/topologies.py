@@ -27,9 +27,9 @@ from tests.rig.postgres import PostgresServer, fresh_database
 from tests.rig.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-CATALOG = Path(__file__).parent / "catalog.yaml"
+CATALOGS = {"proof": Path(__file__).parent / "catalog.yaml", "flood": Path(__file__).parent / "flood.yaml"}
 DOORS = ("door-1", "door-2")
 AGGREGATORS = ("aggregator-1", "aggregator-2")
 PARTITIONS = 6
@@ -171,9 +171,16 @@ def _kafka_behind(
 class ProductionTopology(Service):
     """Two doors and two aggregators on `servers`, with a database and topics of their own."""
 
-    def __init__(self, folder: Path, servers: Servers, database_url: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        servers: Servers,
+        database_url: str,
+        layer: Callable[[str], Mapping[str, str]] = lambda _: {},
+    ) -> None:
         super().__init__(folder, database_url)
         self.servers = servers
+        self._layer = layer
         self.topic = f"events.{time.time_ns()}"
         self._settings = {
             "IMPACT_PSEUDONYM_KEY": _MASTER_KEY,
@@ -190,7 +197,8 @@ class ProductionTopology(Service):
 
     def __enter__(self) -> Self:
         self.run("migrate")
-        self.key_of["proof"] = json.loads(self.run("keys", "create", "proof", "--json"))["key"]
+        for product in CATALOGS:
+            self.key_of[product] = json.loads(self.run("keys", "create", product, "--json"))["key"]
         start_all([*self.doors, *self.aggregators])
         return self
 
@@ -209,10 +217,15 @@ class ProductionTopology(Service):
         url = make_url(self.database_url).set(drivername="postgresql", port=through)
         return {
             **self._settings,
-            "IMPACT_CATALOG": str(_catalog_in(self.folder / f"catalog of {name}")),
+            "IMPACT_CATALOG": str(_catalog_in(self.catalog_of(name))),
             "IMPACT_EVENT_LOG": f"kafka://127.0.0.1:{self.servers.to_kafka[name].port}",
             "IMPACT_DATABASE_URL": url.render_as_string(hide_password=False),
+            **self._layer(name),
         }
+
+    def catalog_of(self, name: str) -> Path:
+        """The folder of the process's catalog files."""
+        return self.folder / f"catalog of {name}"
 
     def run(self, *command: str) -> str:
         """One command of `impact`, past the proxies."""
@@ -279,10 +292,15 @@ class ProductionTopology(Service):
 
 
 @contextmanager
-def production(folder: Path, servers: Servers) -> Iterator[ProductionTopology]:
-    """A new database and new topics, and the processes not yet started."""
+def production(
+    folder: Path, servers: Servers, layer: Callable[[str], Mapping[str, str]] = lambda _: {}
+) -> Iterator[ProductionTopology]:
+    """A new database and new topics, and the processes not yet started.
+
+    `layer` gives what a process has in its environment beside its settings.
+    """
     with fresh_database(servers.postgres.url) as url:
-        yield ProductionTopology(folder, servers, url)
+        yield ProductionTopology(folder, servers, url, layer)
 
 
 def start_all(processes: list[Process]) -> None:
@@ -305,8 +323,9 @@ def peak_memory_mib(process: Process) -> float:
 
 def _catalog_in(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "proof.yaml").exists():
-        shutil.copy(CATALOG, folder / "proof.yaml")
+    for product, file in CATALOGS.items():
+        if not (folder / f"{product}.yaml").exists():
+            shutil.copy(file, folder / f"{product}.yaml")
     return folder
 
 

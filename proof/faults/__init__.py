@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from proof.faults import broker, database, delivery, kills, network
+from proof.faults import broker, change, database, delivery, disk, kills, network, pressure
 
-FAULTS = (*kills.FAULTS, *broker.FAULTS, *delivery.FAULTS, *database.FAULTS, *network.FAULTS)
+_PARTS = (kills, broker, delivery, database, network, disk, pressure, change)
+FAULTS = tuple(
+    sorted((fault for part in _PARTS for fault in part.FAULTS), key=lambda fault: int(fault.number))
+)
