@@ -74,3 +74,21 @@ async def test_a_change_is_taken_up_and_a_faulty_one_leaves_the_old_in_use(tmp_p
 
 def test_a_change_is_seen_well_within_ten_seconds() -> None:
     assert catalogs.LOOK_EVERY_S <= 5
+
+
+async def test_a_table_beside_the_file_is_read_with_it_and_its_change_is_taken_up(tmp_path: Path) -> None:
+    write(tmp_path, "clinic")
+    with (tmp_path / "clinic.yaml").open("a") as file:
+        file.write("factors: {co2: {unit: kg/km, file: co2.csv}}\n")
+    (tmp_path / "other.csv").write_text("named,by,nobody\n")
+    table = tmp_path / "co2.csv"
+    table.write_text("version,valid_from,value\nA,2024-01-01,0.1\n")
+    assert len(catalogs.read_texts(tmp_path)) == 2
+
+    used: asyncio.Queue[Mapping[str, Catalog]] = asyncio.Queue()
+    watching = asyncio.create_task(catalogs.watch(tmp_path, used.put, every_s=0.02))
+    await asyncio.sleep(0.1)
+    table.write_text("version,valid_from,value\nA,2024-01-01,0.1\nB,2026-01-01,0.2\n")
+    taken = await asyncio.wait_for(used.get(), 5)
+    watching.cancel()
+    assert [edition.version for edition in taken["clinic"].factors["co2"].editions] == ["A", "B"]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from impact_schemas.catalog import Catalog, CatalogFaults, parse_catalogs
+from impact_schemas.catalog import Catalog, CatalogFaults, beside, files_beside, parse_catalogs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
 
 LOOK_EVERY_S = 2.0  # a change is taken up within 10 s
 
@@ -25,11 +25,14 @@ class NoCatalog(Exception):
 def read_texts(path: Path) -> dict[str, str]:
     """The text of every catalog file by its name: `path` is a file, or a folder of *.yaml and *.yml.
 
-    Raises NoCatalog.
+    With them come the CSV files beside them that they refer to. Raises NoCatalog.
     """
     try:
-        files = _files(path)
-        return {str(file): file.read_text("utf-8") for file in files}
+        texts = {str(file): file.read_text("utf-8") for file in _files(path)}
+        tables = {beside(file, name) for file, text in texts.items() for name in files_beside(text)}
+        # one that is not there is a fault of the catalog, which knows the place that names it
+        there = [Path(table) for table in sorted(tables) if Path(table).is_file()]
+        return texts | {str(table): table.read_text("utf-8") for table in there}
     except (OSError, UnicodeDecodeError) as error:
         raise NoCatalog(f"cannot read the catalog {path}: {error}") from error
 

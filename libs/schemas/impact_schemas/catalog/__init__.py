@@ -4,6 +4,7 @@ catalogs = parse_catalogs({"caremessage.yaml": text})   # raises CatalogFaults
 catalogs["caremessage"].metrics["appointments"].aggregate
 """
 
+from impact_schemas.catalog.attachments import beside, files_beside
 from impact_schemas.catalog.counting import (
     Compare,
     Difference,
@@ -62,10 +63,12 @@ __all__ = [
     "Risk",
     "Stakeholder",
     "Target",
+    "beside",
     "catalog_json_schema",
     "catalog_warnings",
     "family",
     "family_by",
+    "files_beside",
     "parse_catalog",
     "parse_catalogs",
 ]

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from impact_schemas.catalog.attachments import attach
 from impact_schemas.catalog.document import Document, Finding, Path, read_document
 from impact_schemas.catalog.families import families
 from impact_schemas.catalog.faults import CatalogFaults, Fault
@@ -30,14 +31,17 @@ class _File(NamedTuple):
 
 
 def parse_catalog(text: str, filename: str) -> Catalog:
-    """The catalog in `text`; `filename` is only for the faults. Raises CatalogFaults."""
+    """The catalog in `text`, which refers to no files; `filename` is for the faults. Raises CatalogFaults."""
     (catalog,) = parse_catalogs({filename: text}).values()
     return catalog
 
 
 def parse_catalogs(texts: Mapping[str, str]) -> dict[str, Catalog]:
-    """File name -> text becomes product -> catalog. Raises CatalogFaults with all faults of all files."""
-    files = [_read(name, text) for name, text in texts.items()]
+    """File name -> text becomes product -> catalog. Raises CatalogFaults with all faults of all files.
+
+    Texts of CSV files are those that catalogs beside them refer to (see `files_beside`).
+    """
+    files = [_read(name, text, texts) for name, text in _catalogs(texts)]
     faults = [fault for file in files for fault in file.faults]
     faults += _faults_between(files)
     if faults:
@@ -49,14 +53,18 @@ def parse_catalogs(texts: Mapping[str, str]) -> dict[str, Catalog]:
 def catalog_warnings(texts: Mapping[str, str]) -> list[Fault]:
     """What deserves a second look in catalogs that have no faults, in the order of files and lines."""
     warnings: list[Fault] = []
-    for name, text in texts.items():
-        file = _read(name, text)
+    for name, text in _catalogs(texts):
+        file = _read(name, text, texts)
         if file.catalog is not None and not file.faults:
             warnings += sorted(_located(name, file.document, look_for_persons(file.catalog)))
     return warnings
 
 
-def _read(name: str, text: str) -> _File:
+def _catalogs(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    return ((name, text) for name, text in texts.items() if not name.endswith(".csv"))
+
+
+def _read(name: str, text: str, texts: Mapping[str, str]) -> _File:
     document = read_document(text)
     faults = [
         Fault(name, *place, shown_path(finding.path), finding.reason) for place, finding in document.broken
@@ -69,6 +77,9 @@ def _read(name: str, text: str) -> _File:
             faults.append(Fault(name, 1, 1, "", reason))
         return _File(name, document, None, faults)
     catalog, findings, broken = read_shape(document.value)
+    catalog, missing, wrong_rows = attach(catalog, name, texts)
+    faults += wrong_rows
+    findings += missing
     findings += check_rules(catalog, broken)
     unread = {finding.path for _, finding in document.broken}
     faults += _located(name, document, (finding for finding in findings if finding.path not in unread))
