@@ -237,8 +237,8 @@ async def test_one_wrong_row_is_named_and_nothing_else(
 
 
 async def test_a_small_cell_that_is_shown_is_a_difference(small: Counting) -> None:
-    await small.send(event("a", language="es"))
-    await small.count()
+    await _decide(small, event("a", NOON - 7 * DAY, language="es"))
+    assert told(await small.verify()) == []
     await small.change(
         "UPDATE rolling_value SET status = 'ok', n = 1, value = '1' WHERE time_window = 'all' AND series_id ="
         " (SELECT series_id FROM series WHERE metric = 'few' AND segment = '{}')"
@@ -246,6 +246,34 @@ async def test_a_small_cell_that_is_shown_is_a_difference(small: Counting) -> No
     assert told(await small.verify()) == [
         ("few", "rolling", "all", "", "{}", "suppression", "hidden", "shown")
     ]
+
+
+async def test_a_small_cell_of_a_block_that_is_decided_to_be_shown_is_a_difference(small: Counting) -> None:
+    await _decide(small, event("a", NOON - 7 * DAY, language="es"))
+    await small.change("UPDATE block_cell SET is_hidden = FALSE")
+    differences = told(await small.verify())
+    week = ("2025-12-22T00:00:00Z", "{}", "suppression", "hidden", "shown")
+    assert ("few", "block", "week", *week) in differences
+
+
+async def test_a_block_that_lost_something_is_a_difference_and_tells_no_number(small: Counting) -> None:
+    await _decide(small, *(event(f"e{n}", NOON - 7 * DAY, f"p{n}", language="es") for n in range(5)))
+    assert told(await small.verify()) == []
+    await small.change("UPDATE block_cell SET count = count - 1 WHERE is_hidden = FALSE")
+    assert ("few", "block", "all", "", "{}", "carried", "what came in", "other than that") in told(
+        await small.verify()
+    )
+    await small.change("UPDATE bucket SET count = count + 1 WHERE resolution = '1d'")
+    of_few = [one for one in told(await small.verify()) if one[:2] == ("few", "bucket")]
+    assert {one[-2:] for one in of_few} == {("(protected)", "(other)")}
+
+
+async def _decide(small: Counting, *events: dict[str, Any]) -> None:
+    """Counts events of a closed block, and waits until it is decided."""
+    await small.send(*events)
+    await small.count()
+    small.now += 3 * SECOND
+    await small.count()
 
 
 async def test_a_metric_is_verified_alone_and_a_ratio_with_its_parts(small: Counting) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from impact_aggregator.verify.recount import RESOLUTIONS, window_start
 from impact_aggregator.verify.values import shown_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from impact_aggregator.verify.definitions import Metric
     from impact_aggregator.verify.recount import Recount
@@ -151,6 +152,13 @@ class Comparison:
             ("n", "e_n", "f_n", "0"),
             ("value", "e_value", "f_value", "tolerance"),
         ))  # fmt: skip
+
+    def note_compared(self, names: Iterable[tuple[str, str]]) -> None:
+        """Rolling values that were compared elsewhere: the metric of each."""
+        for name, rows in Counter(names).items():
+            if name in self._numbers:
+                row = [self._numbers[name], rows]
+                self._sql.execute("INSERT INTO compared VALUES ('rolling', ?, ?)", row)
 
     def fill_ratios(self) -> None:
         """Ratios from their two parts, which are rolled up apart."""

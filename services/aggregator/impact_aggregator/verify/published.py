@@ -112,7 +112,9 @@ class Snapshot:
         Those of protected metrics too, of which the views show closed blocks only.
         """
         buckets = select_text(TRUE_BUCKETS, self._connection.dialect.name).replace(":", "\\:")
-        columns = 'product, metric, resolution, bucket_start, segment, "count", "sum", mean, "min", "max", value'
+        columns = (
+            'product, metric, resolution, bucket_start, segment, "count", "sum", mean, "min", "max", value'
+        )
         query = f"SELECT {columns} FROM ({buckets}) AS b"  # noqa: S608 (the view's own text)
         async for batch in self._batches(query):
             yield [(*row[:3], to_micros(row[3]), row[4], row[5], *map(to_nanos, row[6:])) for row in batch]
