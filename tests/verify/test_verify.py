@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
@@ -18,6 +18,7 @@ from tests.verify.counting import (
     HOUR,
     MINUTE,
     NOON,
+    SECOND,
     SMALL_CATALOG,
     Counting,
     correction,
