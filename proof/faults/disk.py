@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
 
-from proof import power_cut, shim
+from proof import oracle, power_cut, shim
+from proof.ledger import Ledger
+from proof.load import Load, LoadPlan
 from proof.oracle import Red
 from proof.scene import Fault, Scene
 from proof.topologies import EmbeddedTopology
-from tests.end_to_end.services import wait_until
+from tests.end_to_end.services import IMPACT, wait_until
 from tests.rig.servers import free_port
 
 if TYPE_CHECKING:
@@ -102,31 +105,51 @@ def older_log(scene: Scene) -> None:
     service.door.start()
 
 
-def corrupt_page(scene: Scene) -> None:
-    """Pages of the log are overwritten and the numbers are gone: recounting meets the damage and says so."""
-    service, kept = scene.embedded, scene.embedded.folder / "kept"
-    service.door.stop()
-    _copy_log(service.data, kept)
-    log = service.data / "events.db"
-    with log.open("r+b") as file:
-        pages = log.stat().st_size // 4096
+def corrupt_page(folder: Path, source: random.Random, pace: float) -> list[str]:
+    """Whoever reads overwritten pages says so and stops; with the log from a copy all is as it was."""
+    ledger = Ledger(folder / "ledger.db")
+    with EmbeddedTopology(folder) as service:
+        load = Load(service, ledger, LoadPlan(), source.randrange(1000))
+        load.start()
+        time.sleep(max(2.0, 5 * pace))
+        load.end()
+        oracle.drain(service)
+        service.door.stop()
+        kept = folder / "kept"
+        shutil.copytree(service.data, kept)
+        _overwrite_pages(service.data / "events.db", source)
+        told = _verify_fails(service)
+        for numbers in service.data.glob("metrics.db*"):
+            numbers.unlink()
+        code = _must_end(service, "damaged")
+        shutil.rmtree(service.data)
+        kept.rename(service.data)
+        service.door.start()
+        oracle.check(service, ledger)
+    ledger.close()
+    return [f"verify: {told}", f"recounting ended with {code}"]
+
+
+def _overwrite_pages(file: Path, source: random.Random) -> None:
+    with file.open("r+b") as stream:
+        pages = file.stat().st_size // 4096
         for page in range(pages // 2, pages // 2 + 3):
-            file.seek(page * 4096)
-            file.write(scene.random.randbytes(4096))
-    for numbers in service.data.glob("metrics.db*"):
-        numbers.rename(kept / numbers.name)
-    service.door.spawn()
-    code = service.door.wait(60)
-    words = (service.folder / "up.log").read_text()[-3000:]
-    if code == 0 or "damaged" not in words:
-        raise Red(f"L1 damaged pages were passed in silence: exit code {code}, {words[-300:]}")
-    _copy_log(kept, service.data)
-    for numbers in service.data.glob("metrics.db*"):
-        numbers.unlink()
-    for numbers in kept.glob("metrics.db*"):
-        numbers.rename(service.data / numbers.name)
-    shutil.rmtree(kept)
-    service.door.start()
+            stream.seek(page * 4096)
+            stream.write(source.randbytes(4096))
+
+
+def _verify_fails(service: EmbeddedTopology) -> str:
+    done = subprocess.run(
+        [*IMPACT, "verify", "--data", str(service.data)],
+        cwd=service.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode == 0 or "damaged" not in done.stderr + done.stdout:
+        raise Red(f"L1 verify passed over damaged pages: {done.returncode}, {done.stderr[-300:]}")
+    return f"exit code {done.returncode}"
 
 
 def read_only(folder: Path, source: random.Random, pace: float) -> list[str]:  # noqa: ARG001 - as every fault
@@ -178,12 +201,13 @@ def _must_refuse(service: EmbeddedTopology, words: str) -> None:
         raise Red(f"L2 a second process on the same folder ended with {code}: {said[-300:]}")
 
 
-def _must_end(service: EmbeddedTopology, words: str) -> None:
+def _must_end(service: EmbeddedTopology, words: str) -> int:
     service.door.spawn()
     code = service.door.wait(60)
     said = (service.folder / "up.log").read_text()[-3000:]
-    if code != 1 or words not in said:
+    if code == 0 or words not in said:
         raise Red(f"L2 the service went on: exit code {code}, {said[-300:]}")
+    return code
 
 
 def _copy_log(source: Path, target: Path) -> None:
@@ -213,7 +237,11 @@ FAULTS = (
         alone=cut_power,
     ),
     Fault(
-        "corrupt-page", "33", "`impact up`: pages of the log are overwritten", corrupt_page, kind="embedded"
+        "corrupt-page",
+        "33",
+        "`impact up`: pages of the log are overwritten",
+        kind="embedded",
+        alone=corrupt_page,
     ),
     Fault("read-only", "33", "`impact up`: the folder is read-only", kind="embedded", alone=read_only),
     Fault("second-process", "33", "`impact up` twice on one folder", second_process, kind="embedded"),
