@@ -40,6 +40,12 @@ metrics:
     direction: down
     windows: [28d]
     equity: {dimension: language, reference: en}
+  harm_rate:
+    title: Harm rate
+    ratio: {numerator: harm, denominator: all_visits}
+    role: guardrail
+    direction: down
+    windows: [28d]
     limits: {max: 0.3}
   all_visits:
     title: All visits
@@ -130,7 +136,9 @@ def test_a_limit_is_violated_since_the_first_day_of_the_present_run() -> None:
 
 def test_a_limit_within_the_interval_of_the_value_is_a_warning() -> None:
     few, many = (
-        _open(guards.guardrails(board_of(CATALOG, {("rate", "{}", "28d"): cell(0.35, n)})))["rate_max"]
+        _open(guards.guardrails(board_of(CATALOG, {("harm_rate", "{}", "28d"): cell(0.35, n)})))[
+            "harm_rate_max"
+        ]
         for n in (20, 2000)
     )
     assert (few.severity, many.severity) == ("warning", "critical")
@@ -367,7 +375,10 @@ def test_a_bet_without_a_launch_or_a_whole_window_since_is_too_early() -> None:
 
 
 def test_a_bet_with_an_experiment_is_measured_against_the_control() -> None:
-    text = TEXT.replace("limits: {max: 0.3}", "experiment: {arm: data.arm, control: none}") + BETS
+    text = (
+        TEXT.replace("reference: en}", "reference: en}\n    experiment: {arm: data.arm, control: none}")
+        + BETS
+    )
     cells = {
         ("rate", '{"@arm":"texts"}', "28d"): cell(0.10, 1000),
         ("rate", '{"@arm":"other"}', "28d"): cell(0.50, 1000),
@@ -407,10 +418,11 @@ def test_the_best_day_is_one_whose_window_was_full() -> None:
     assert (rows["28d"].best, rows["28d"].best_at) == (20 * numbers.ONE, TODAY - 2 * DAY)
 
 
-def test_a_benchmark_is_a_ratio_where_units_are_alike() -> None:
+def test_a_benchmark_stands_beside_the_total() -> None:
     catalog = catalog_of(
         "metrics: {visits: {title: V, event: clinic.visit.v1, aggregate: count, role: impact, windows: [28d],"
-        " benchmarks: [{label: a, value: 50}, {label: b, value: 2, unit: kg}]}}"
+        " benchmarks: [{label: a, value: 50}, {label: none, value: 0}]}}"
     )
     rows = list(comparisons.benchmarks(board_of(catalog, {("visits", "{}", "28d"): cell(75)}), "visits"))
-    assert [(row.label, row.ratio) for row in rows] == [("a", 1_500_000_000), ("b", None)]
+    assert [(row.label, row.ratio) for row in rows] == [("a", 1_500_000_000), ("none", None)]
+    assert [row.ratio for row in comparisons.benchmarks(board_of(catalog, {}), "visits")] == [None, None]

@@ -270,7 +270,7 @@ BENCHMARKS = View(
         ("year", "r.year", "the year that it is of"),
         ("time_window", "r.time_window", "the window of value: a year, else the metric's main one"),
         ("value", number("r.value"), "the metric's total"),
-        ("ratio", number("r.ratio"), "value / benchmark; NULL where units differ"),
+        ("ratio", number("r.ratio"), "value / benchmark"),
     ),
     "FROM benchmark r",
 )

@@ -41,11 +41,10 @@ def benchmarks(board: Board, name: str) -> Iterator[BenchmarkRow]:
     value = board.cell(name, TOTAL, window).reading.value
     for one in metric.benchmarks:
         beside = numbers.to_nanos(one.value)
-        is_alike = one.unit in (None, metric.unit)
         yield BenchmarkRow(
             *(board.product, name, one.label, beside, one.unit or metric.unit, one.source, one.year),
             *(window, value),
-            numbers.divide(value, beside) if value is not None and beside and is_alike else None,
+            numbers.divide(value, beside) if value is not None and beside else None,
         )
 
 

@@ -131,8 +131,8 @@ def _forecast(board: Board, name: str, target: Target, value: float) -> tuple[Fo
     """The forecast at the due day, and on how many days it stands; 0: on the baseline alone."""
     trend = board.trend(name, segment_of(target.segment), target.window)
     due, today = end_of(target.due), floor(board.now, DAY)
-    span = max(FITTED_DAYS * DAY, (due - today) // 4)
-    known = list(trend.since(today - span + DAY))
+    days = max(FITTED_DAYS, (due - today) // DAY // 4)
+    known = list(trend.since(today - (days - 1) * DAY))
     if len(known) >= MIN_DAYS:
         times = [(at - today) / DAY for at, _ in known]
         fitted = statistics.forecast(times, [one.value for _, one in known], (due - today) / DAY)
