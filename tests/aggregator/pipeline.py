@@ -44,6 +44,10 @@ class ListReader:
     def seek(self, partition: Partition, offset: int) -> None:
         self._next = (partition, offset)
 
+    def leave(self, partition: Partition) -> None:
+        if self._next is not None and self._next[0] == partition:
+            self._next = None
+
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         assert timeout_s > 0
         assert self._next is not None

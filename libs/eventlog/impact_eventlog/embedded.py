@@ -237,6 +237,10 @@ class EmbeddedReader:
         if partition in self._assignment:
             self._next[partition] = offset
 
+    def leave(self, partition: Partition) -> None:
+        """See EventLogReader."""
+        self._next.pop(partition, None)
+
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         """See EventLogReader."""
         deadline = asyncio.get_running_loop().time() + timeout_s

@@ -111,6 +111,9 @@ class EventLogReader(Protocol):
         """The next poll reads `partition` from `offset`. A partition never sought since its assignment
         is not read. Without effect if `partition` is no longer assigned."""
 
+    def leave(self, partition: Partition) -> None:
+        """`partition` is not read any more until it is sought again."""
+
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         """The next records, in order within each partition; empty after `timeout_s` without any.
 

@@ -7,6 +7,7 @@ through the log index, and replaced in the transaction that counts the amendment
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from impact_schemas.identity import Identities
 
 _POLL_S = 5.0
+_PATIENCE_S = 15.0  # for a record that the log must have: a poll may also bring what was asked for before
 
 Amendments = dict[bytes, list["Amendment"]]  # by target
 
@@ -40,23 +42,35 @@ class History:
     def __init__(self, reader: EventLogReader) -> None:
         self._reader = reader
         self._started = False
+        self._reading: Partition | None = None
 
     async def records(self, partition: Partition, start: int, end: int) -> AsyncIterator[Record]:
         """The records from offset `start` up to, not including, `end`. Raises LogUnavailable or LogHole."""
         if not self._started:
             await self._reader.start()
             self._started = True
+        if self._reading is not None and self._reading != partition:
+            # or what is behind the last recount's end would come first, for ever if the log is long
+            self._reader.leave(self._reading)
+        self._reading = partition
         self._reader.seek(partition, start)
         while start < end:
-            records = [one for one in await self._reader.poll(_POLL_S) if one.partition == partition]
-            if not records:
-                raise LogUnavailable(f"{partition} gives no records from offset {start}")
-            for record in records:
+            for record in await self._next(partition, start):
                 if start < min(record.offset, end):
                     raise LogHole(partition, start, record.offset - 1, "the log does not have these records")
                 if start == record.offset < end:
                     start = record.offset + 1
                     yield record
+
+    async def _next(self, partition: Partition, start: int) -> list[Record]:
+        """At least one record of the partition. Raises LogUnavailable."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE_S
+        while loop.time() < deadline:
+            records = [one for one in await self._reader.poll(_POLL_S) if one.partition == partition]
+            if records:
+                return records
+        raise LogUnavailable(f"{partition} gives no records from offset {start}")
 
     async def stop(self) -> None:
         """Closes the reader."""

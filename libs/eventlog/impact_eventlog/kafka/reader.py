@@ -127,6 +127,11 @@ class KafkaReader:
         self._seek(partition, offset)
         self._fetched = deque(record for record in self._fetched if record.partition != partition)
 
+    def leave(self, partition: Partition) -> None:
+        """See EventLogReader."""
+        self._assigned.next.pop(partition, None)
+        self._fetched = deque(record for record in self._fetched if record.partition != partition)
+
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         """See EventLogReader. During a rebalance it returns nothing."""
         if self._fetched:
