@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import jsonschema_rs
@@ -101,6 +103,22 @@ def test_wrong_use_says_what_is_missing_and_ends_with_2(arguments: tuple[str, ..
     assert "Traceback" not in told.stderr
 
 
+@pytest.mark.parametrize("service", ["ingest", "aggregator"])
+def test_a_service_does_not_start_on_a_database_whose_schema_is_behind(service: str, tmp_path: Path) -> None:
+    write_catalog(tmp_path / "catalog")
+    settings = {
+        "IMPACT_CATALOG": str(tmp_path / "catalog"),
+        "IMPACT_DATABASE_URL": f"sqlite:///{tmp_path}/metrics.db",
+        "IMPACT_EVENT_LOG": f"sqlite:///{tmp_path}/events.db",
+        "IMPACT_PSEUDONYM_KEY": "the key of a test",
+        "IMPACT_PORT": "0",
+        "IMPACT_METRICS_PORT": "0",
+    }
+    told = impact(service, **settings)
+    assert told.exit_code == 1
+    assert "run 'impact migrate'" in told.stderr
+
+
 def test_a_wrong_setting_stops_the_start_by_its_name() -> None:
     told = impact("up", IMPACT_PORT="http", IMPACT_KAFKA_PARTITIONS="0")
     assert told.exit_code == 2
@@ -150,6 +168,26 @@ def test_a_database_that_is_down_is_one_line_and_no_password() -> None:
     assert "IMPACT_DATABASE_URL" in told.stderr
     assert "Traceback" not in told.stderr
     assert "hush" not in told.stderr
+
+
+def test_doctor_tells_of_a_flood_of_bad_events(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/metrics.db"
+    assert impact("migrate", IMPACT_DATABASE_URL=url).exit_code == 0
+    insert = (
+        "INSERT INTO quarantine (topic, partition, offset, position, product, code, detail, received_at)"
+        " VALUES ('q', ?, ?, 0, 'clinic', 'unknown_type', '', datetime('now', ?))"
+    )
+
+    def told_after(count: int, age_s: int) -> str:
+        rows = [(age_s, number, f"-{age_s} seconds") for number in range(count)]
+        with closing(sqlite3.connect(tmp_path / "metrics.db")) as database, database:
+            database.executemany(insert, rows)
+        return impact("doctor", IMPACT_DATABASE_URL=url).stdout
+
+    assert "0 events came in the last hour" in told_after(count=2_000, age_s=4_000)
+    told = told_after(count=1_001, age_s=60)
+    assert "1,001 events of clinic came in the last hour" in told
+    assert "next: impact quarantine list --product clinic" in told
 
 
 def test_keys_of_a_database_are_made_with_scopes_and_an_end(tmp_path: Path) -> None:

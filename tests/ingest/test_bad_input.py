@@ -1,4 +1,4 @@
-"""The corpus of bad input (corpus/*.toml): each case gets its answer, and nothing stays where it must not."""
+"""The corpus of bad input (tests/corpus): each case gets its answer, and nothing stays where it must not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.ingest.running import MemoryWriter, Service
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parents[1] / "corpus"
 KINDS = {
     "structured": "cloudevents+json",
     "batched": "cloudevents-batch+json",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
+from sqlalchemy.exc import SQLAlchemyError
 
 from impact_cli import catalogs, event_logs, logs
 from impact_cli.keys import ensure_keys, write_secret
@@ -76,7 +77,7 @@ def up(settings: Settings, folder: Path) -> None:
 
 
 def ingest(settings: Settings) -> None:
-    """The door alone. Raises SettingsError, NoCatalog, CatalogFaults, Refused, LogError."""
+    """The door alone. Raises SettingsError, NoCatalog, CatalogFaults, Refused, LogError, SchemaOutOfDate."""
     found = catalogs.load(settings.catalog_path())
     with listen(settings.host, settings.port) as listening:
         _run(settings, _ingest(settings, found, listening))
@@ -173,8 +174,9 @@ async def _up(
 
 async def _ingest(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
     async with AsyncExitStack() as stack:
-        writer = await stack.enter_async_context(event_logs.writing(settings))
         engine = await stack.enter_async_context(_database(settings))
+        await _check_if_it_answers(engine)
+        writer = await stack.enter_async_context(event_logs.writing(settings))
         door = await stack.enter_async_context(
             _door(settings, found, engine, CollectorRegistry(), writer, {})
         )
@@ -313,6 +315,14 @@ async def _count(counting: Aggregator) -> None:
         await counting.run()
     except (LogReplaced, Stalled) as error:
         raise Refused(str(error)) from error
+
+
+async def _check_if_it_answers(engine: AsyncEngine) -> None:
+    """Raises SchemaOutOfDate. The door starts without a database that is down, and loads its keys later."""
+    try:
+        await schema.check(engine)
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("schema_not_checked", error=type(error).__name__)
 
 
 @asynccontextmanager

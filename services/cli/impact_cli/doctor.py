@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import make_url, text
+from sqlalchemy import func, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from impact_cli import catalogs, event_logs
@@ -24,6 +24,7 @@ from impact_database.keys import active_keys
 from impact_database.migrate import check
 from impact_eventlog.ports import LogError
 from impact_schemas.catalog import CatalogFaults
+from impact_schemas.tables import quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MIN_FREE_BYTES = 2**30
 MAX_CLOCK_DIFFERENCE_S = 5.0  # events more than 5 minutes ahead are refused: a clock must be far closer
 MAX_LAG_RECORDS = 1_000
+MAX_REFUSED_IN_AN_HOUR = 1_000
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -186,6 +188,25 @@ async def _lag(place: Place) -> str:
     return f"{behind:,} records are not yet counted"
 
 
+async def _quarantine(place: Place) -> str:
+    an_hour_ago = time.time_ns() // 1000 - 3_600_000_000
+    query = (
+        select(quarantine.c.product, func.count().label("refused"))
+        .where(quarantine.c.received_at > an_hour_ago, quarantine.c.replayed_at.is_(None))
+        .group_by(quarantine.c.product)
+        .order_by(func.count().desc())
+    )
+    async with read_only(place.engine).connect() as connection:
+        found = (await connection.execute(query)).all()
+    if found and found[0].refused > MAX_REFUSED_IN_AN_HOUR:
+        product, refused = found[0]
+        raise Trouble(
+            f"{refused:,} events of {product} came in the last hour: a sender or the catalog is wrong",
+            f"impact quarantine list --product {product}",
+        )
+    return f"{sum(one.refused for one in found):,} events came in the last hour"
+
+
 async def _disk(place: Place) -> str:
     file = _database_file(place)
     if file is None:
@@ -214,6 +235,7 @@ CHECKS: tuple[tuple[str, Callable[[Place], Awaitable[str]]], ...] = (
     ("keys", _keys),
     ("event log", _event_log),
     ("lag", _lag),
+    ("quarantine", _quarantine),
 )
 
 

@@ -139,6 +139,7 @@ def _responses() -> dict[str, Any]:
             "The product sends more events, or more that are refused, than its rate allows.",
             headers=_RETRY_AFTER,
         ),
+        "431": _problem("The head of the request is too large, or has too many headers."),
         "503": _problem("Not now: send the same ids again.", headers=_RETRY_AFTER),
     }
 

@@ -105,7 +105,8 @@ _STATUS = {
             "enum": ["waiting", "counted", "duplicate", "quarantined", "retracted", "unknown"],
             "description": "waiting: accepted by this process, not yet counted; counted: it is in the "
             "numbers, once, however often it was sent; quarantined: it was refused, and is not counted; "
-            "retracted: taken back, also before it came; unknown: never seen, or not for long enough.",
+            "retracted: taken back, also before it came; unknown: never seen, or not for long enough. "
+            "duplicate is not in use: a copy has the name of the event that was counted.",
         },
     },
 }
