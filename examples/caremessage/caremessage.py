@@ -26,16 +26,18 @@ CLINICS = {"north": 30, "south": 27, "east": 23, "west": 20}
 LANGUAGES = {"en": 56, "es": 31, "zh": 7, "vi": 3, "ht": 1, None: 2}  # None: the clinic does not know
 PAYERS = {"medicaid": 55, "uninsured": 25, "medicare": 20}
 ARMS = {"none": 1, "reminder": 1}
+TEXTS = {"none": 1, "nutrition": 1}
 THEMES = {"thanks": 50, "too_many_messages": 14, "hard_to_read": 12, "reschedule": 16, "other": 8}
 SPANISH_THEMES = {"thanks": 30, "wrong_language": 38, "hard_to_read": 14, "reschedule": 12, "other": 6}
 
 EXPERIMENT = date(2026, 3, 2)
+NUTRITION_TEXTS = date(2026, 5, 4)
 SPANISH_REMINDERS = date(2026, 11, 2)
 MISSED = course({"2025-12-01": 0.22, "2026-03-01": 0.215, "2026-11-21": 0.20})
 MISSED_BY_SPANISH = course({"2026-03-01": 0.19, "2026-11-01": 0.255, "2026-11-21": 0.24})
 REMINDER_HELPS, ENGLISH_REMINDER_HELPS_SPANISH = 0.105, 0.005
 HBA1C_CHANGE, HBA1C_SPREAD = -0.4, 1.1  # percentage points of HbA1c
-STORM = (date(2026, 8, 10), date(2026, 8, 17))  # every message was sent twice
+STORM = (date(2026, 11, 6), date(2026, 11, 13))  # every message was sent twice
 
 
 class Patient(NamedTuple):
@@ -46,6 +48,7 @@ class Patient(NamedTuple):
     language: str | None
     payer: str
     arm: str
+    texts: str
 
     def about(self) -> dict[str, str]:
         """What the events say of the patient."""
@@ -54,7 +57,7 @@ class Patient(NamedTuple):
 
 
 def events(now: datetime) -> Iterator[Event]:
-    """The year up to `now`, about 46,000 events."""
+    """The year up to `now`, about 48,000 events."""
     story = Story("caremessage", now, seed=57)
     patients: list[Patient] = []
     closed: list[Event] = []  # visits that a clinic wrongly reported as missed
@@ -78,8 +81,8 @@ def events(now: datetime) -> Iterator[Event]:
 
 
 def _enrol(story: Story, number: int) -> Patient:
-    choices = (story.one_of(CLINICS), story.one_of(LANGUAGES), story.one_of(PAYERS), story.one_of(ARMS))
-    return Patient(f"patient-{number}", *choices)
+    about = (story.one_of(CLINICS), story.one_of(LANGUAGES), story.one_of(PAYERS))
+    return Patient(f"patient-{number}", *about, story.one_of(ARMS), story.one_of(TEXTS))
 
 
 def _messages(story: Story, day: date, patients: list[Patient], enrolled: list[Patient]) -> Iterator[Event]:
@@ -111,7 +114,12 @@ def _visit(story: Story, day: date, patient: Patient) -> Event:
 def _outcomes(story: Story, day: date, patients: list[Patient]) -> Iterator[Event]:
     """Blood sugar half a year apart, and what people say."""
     for patient in story.some(patients, story.whole(12)):
-        data = {**patient.about(), "change": round(story.near(HBA1C_CHANGE, HBA1C_SPREAD), 1)}
+        data: dict[str, object] = {
+            **patient.about(),
+            "change": round(story.near(HBA1C_CHANGE, HBA1C_SPREAD), 1),
+        }
+        if day >= NUTRITION_TEXTS:  # which changed nothing
+            data["texts"] = patient.texts
         yield story.event("hba1c", day, data, by=patient.clinic, subject=patient.name)
     for patient in story.some(patients, story.whole(8)):
         spanish = patient.language == "es"
@@ -124,13 +132,11 @@ def _outcomes(story: Story, day: date, patients: list[Patient]) -> Iterator[Even
 
 
 def _fees(story: Story, day: date) -> Iterator[Event]:
-    """What clinics pay, on the first of a month."""
-    if day.day == 1:
-        growth = course({"2025-12-01": 1.0, "2026-11-01": 1.25})(day)
-        for clinic, size in CLINICS.items():
-            yield story.event(
-                "fee", day, {"clinic": clinic, "usd": round(90 * size * growth, 2)}, by="billing"
-            )
+    """What clinics pay for what they use."""
+    growth = course({"2025-11-22": 1.0, "2026-11-21": 1.3})(day)
+    for clinic, size in CLINICS.items():
+        usd = round(3 * size * growth * max(0.3, story.near(1, 0.1)), 2)
+        yield story.event("fee", day, {"clinic": clinic, "usd": usd}, by="billing")
 
 
 def _annotations(story: Story) -> Iterator[Event]:
@@ -145,10 +151,10 @@ def _annotations(story: Story) -> Iterator[Event]:
         "launch", "2026-05-04", "Weekly texts about food and blood sugar", ["hba1c_change"], "nutrition_texts"
     )
     yield story.annotation(
-        "incident", "2026-08-10", "For a week every message was sent twice", ["opt_out_rate"]
+        "incident", "2026-11-06", "For a week every message was sent twice", ["opt_out_rate"]
     )
     yield story.annotation(
-        "decision", "2026-08-17", "No patient gets more than one message a day", ["opt_out_rate"]
+        "decision", "2026-11-13", "No patient gets more than one message a day", ["opt_out_rate"]
     )
     yield story.annotation(
         "decision", "2026-10-12", "Reminders in Spanish come before any new feature", ["no_show_rate"]

@@ -32,7 +32,7 @@ HYPOTHERMIA = {
     "2000_2499": course({"2026-04-01": 0.17, "2026-07-01": 0.11, "2026-11-21": 0.08}),
 }
 COST_USD = course({"2025-11-22": 38, "2026-11-21": 31})
-OVERHEATED = course({"2026-02-01": 0.0005, "2026-02-28": 0.006, "2026-04-01": 0.006, "2026-05-01": 0.0005})
+OVERHEATED = course({"2026-08-31": 0.001, "2026-09-30": 0.012})
 RECOUNTED = date(2026, 5, 31)  # the month of which a facility counted episodes twice
 
 
@@ -129,10 +129,10 @@ def _sales(story: Story, end: date) -> Iterator[Event]:
 def _annotations(story: Story) -> Iterator[Event]:
     yield story.annotation("launch", "2026-02-02", "Warmers for rent", ["warmers_in_use"], "rental")
     yield story.annotation(
-        "incident", "2026-02-20", "A batch of wax pouches got too hot", ["overheated_babies"]
+        "incident", "2026-09-20", "A batch of wax pouches got too hot", ["overheated_babies"]
     )
     yield story.annotation(
-        "decision", "2026-04-10", "The batch is taken back from all facilities", ["overheated_babies"]
+        "decision", "2026-11-10", "The batch is taken back from all facilities", ["overheated_babies"]
     )
     yield story.annotation(
         "launch", "2026-04-01", "Skin-to-skin training", ["hypothermia_rate"], "skin_to_skin"

@@ -43,7 +43,7 @@ WOMEN = course({"2025-11-22": 1_020, "2026-07-15": 1_235, "2026-11-21": 1_260})
 WOMEN_IN = {"kanpur": 70, "varanasi": 22, "unnao": 8}
 WAGE_INR = 8_200
 PAID_EVERY_DAYS = 27  # so that 28 days, the last of which is today, have everybody
-INCIDENTS = course({"2026-05-14": 0.11, "2026-05-20": 0.9, "2026-06-05": 0.9, "2026-06-12": 0.11})
+INCIDENTS = course({"2026-10-15": 0.11, "2026-10-20": 0.75, "2026-11-10": 0.75, "2026-11-14": 0.11})
 SALES_INR = course({"2025-11-22": 310_000, "2026-11-21": 420_000})
 MISTYPED = date(2026, 9, 14)
 
@@ -60,7 +60,7 @@ def events(now: datetime) -> Iterator[Event]:
         yield from _wages(story, day, women)
         yield from _sales(story, day)
         for _ in range(story.whole(INCIDENTS(day))):
-            kind = "heat" if INCIDENTS(day) > 0.5 else story.one_of({"injury": 3, "allergy": 2})
+            kind = story.one_of({"injury": 6, "allergy": 2, "heat": 1})
             data = {"city": story.one_of(WOMEN_IN), "kind": kind}
             yield story.event("incident", day, data, by="units")
     yield from _annotations(story)
@@ -111,14 +111,14 @@ def _annotations(story: Story) -> Iterator[Event]:
     yield story.annotation(
         "launch", "2026-04-06", "Drying racks in Kanpur", ["upcycled_share"], "drying_racks"
     )
-    yield story.annotation("external", "2026-05-18", "Heat wave, above 45 degrees Celsius", ["incidents"])
-    yield story.annotation(
-        "decision", "2026-06-03", "No work between noon and four in the heat", ["incidents"]
-    )
     yield story.annotation(
         "method", "2026-07-01", "A new laboratory series for pesticides on flowers", ["pesticide_kept_out"]
     )
     yield story.annotation("decision", "2026-10-26", "Varanasi gets its own drying hall", ["upcycled_share"])
+    yield story.annotation(
+        "external", "2026-10-20", "The season of festivals, with double shifts", ["incidents"]
+    )
+    yield story.annotation("decision", "2026-11-10", "No double shifts, whatever the season", ["incidents"])
     yield story.annotation(
         "launch", "2026-11-09", "Drying hall in Varanasi", ["upcycled_share"], "varanasi_hall"
     )

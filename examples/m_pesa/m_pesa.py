@@ -2,8 +2,8 @@
 
 More than 20 million customers and 247,869 agents are the public figures; here one customer stands for ten
 thousand, while agents are all there. Men take up the new app, women do not, so that the gap opens. From
-August on agents leave rural counties and their customers stop. A tariff made small payments dear until it was
-taken back; saving by text message works.
+August on agents leave rural counties and their customers stop. A new tariff makes small payments dear, and
+will be taken back; saving by text message works.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RURAL_ACTIVE = course({"2026-08-01": 0.97, "2026-11-21": 0.85})
 EVERY_DAYS = 27  # so that 28 days, the last of which is today, have everybody who is active
 FIRST_ACCOUNT = {"male": 0.25, "female": 0.4}
 SENT_KES = {"male": 14_000, "female": 9_500}
-FEE = course({"2026-06-30": 0.012, "2026-07-01": 0.019, "2026-08-24": 0.019, "2026-08-25": 0.0115})
+FEE = course({"2026-09-30": 0.012, "2026-10-01": 0.019})
 SAVES = {
     "urban": course({"2025-11-22": 0.27}),
     "rural": course({"2026-02-15": 0.13, "2026-05-15": 0.24, "2026-11-21": 0.26}),
@@ -128,9 +128,12 @@ def _annotations(story: Story) -> Iterator[Event]:
     yield story.annotation(
         "launch", "2026-03-08", "Women who explain the wallet to women", ["active_customers"], "ambassadors"
     )
-    yield story.annotation("launch", "2026-07-01", "New tariff for small payments", ["fee_share"])
+    yield story.annotation("launch", "2026-10-01", "New tariff for small payments", ["fee_share"])
     yield story.annotation(
-        "decision", "2026-08-20", "The tariff for small payments is taken back", ["fee_share"]
+        "decision",
+        "2026-11-18",
+        "The tariff for small payments is taken back from December on",
+        ["fee_share"],
     )
     yield story.annotation(
         "external",

@@ -36,9 +36,14 @@ RECYCLED = {
     "cotton": course({"2025-11-22": 0.10, "2026-11-21": 0.16}),
 }
 FABRICS = {"polyester": 0.45, "nylon": 0.3, "cotton": 0.25}
-KWH_A_GARMENT, GAS_KWH_A_GARMENT = 1.9, 0.4
-TONNE_KM_A_GARMENT = {"sea": 6.0, "road": 1.1, "air": 0.12}
-USD_A_GARMENT, GIVEN = 61, 0.0104
+ACTIVITIES_A_GARMENT = {  # the scope, and kilowatt-hours or tonne-kilometres
+    "gas": (1, 0.4),
+    "electricity": (2, 1.9),
+    "sea_freight": (3, 6.0),
+    "road_freight": (3, 1.1),
+    "air_freight": (3, 0.12),
+}
+USD_A_GARMENT, GIVEN = 61, 0.0106
 SENT_TWICE = date(2026, 7, 8)
 
 
@@ -51,8 +56,7 @@ def events(now: datetime) -> Iterator[Event]:
             made = round(MADE(day) * share * max(0.5, story.near(1, 0.08)), 1)
             yield story.event("made", day, {"region": region, "garments": story.whole(made)}, by="factories")
             yield from _fabric(story, day, region, made * KG_A_GARMENT)
-            yield from _energy(story, day, region, made)
-            yield from _freight(story, day, region, made)
+            yield from _energy_and_freight(story, day, region, made)
             yield from _kept(story, day, region, share)
             usd = round(made * USD_A_GARMENT * max(0.5, story.near(1, 0.1)), 2)
             sold += usd
@@ -64,34 +68,31 @@ def events(now: datetime) -> Iterator[Event]:
 
 
 def _fabric(story: Story, day: date, region: str, kilograms: float) -> Iterator[Event]:
-    """Fabric that went into garments, recycled and new."""
+    """Fabric that went into garments, recycled and new, and what it emitted."""
     for fabric, share in FABRICS.items():
         recycled = min(0.98, max(0.02, story.near(RECYCLED[fabric](day), 0.03)))
         for again, part in ((True, recycled), (False, 1 - recycled)):
-            data = {
-                "region": region,
-                "fabric": f"{'recycled' if again else 'new'}_{fabric}",
-                "recycled": again,
-                "kilograms": round(kilograms * share * part, 3),
-            }
+            used = round(kilograms * share * part, 3)
+            data = {"region": region, "fabric": fabric, "recycled": again, "kilograms": used}
             yield story.event("fabric", day, data, by="mills")
+            yield _emitting(story, day, region, 3, f"{'recycled' if again else 'new'}_{fabric}", used)
 
 
-def _energy(story: Story, day: date, region: str, made: float) -> Iterator[Event]:
-    for kind, each in (("electricity", KWH_A_GARMENT), ("gas", GAS_KWH_A_GARMENT)):
-        kwh = round(made * each * max(0.5, story.near(1, 0.05)), 2)
-        yield story.event("energy", day, {"region": region, "kind": kind, "kwh": kwh}, by="factories")
-
-
-def _freight(story: Story, day: date, region: str, made: float) -> Iterator[Event]:
-    for mode, each in TONNE_KM_A_GARMENT.items():
-        tonne_km = round(made * each * max(0.5, story.near(1, 0.1)), 3)
-        data = {"region": region, "mode": mode, "tonne_km": tonne_km}
-        yield story.event("freight", day, data, by="logistics")
-        if day == SENT_TWICE and mode == "sea":
-            copy = story.event("freight", day, data, by="logistics")
+def _energy_and_freight(story: Story, day: date, region: str, made: float) -> Iterator[Event]:
+    for activity, (scope, each) in ACTIVITIES_A_GARMENT.items():
+        amount = round(made * each * max(0.5, story.near(1, 0.07)), 3)
+        key = f"electricity_{region}" if activity == "electricity" else activity
+        event = _emitting(story, day, region, scope, key, amount)
+        yield event
+        if day == SENT_TWICE and activity == "sea_freight":
+            copy = _emitting(story, day, region, scope, key, amount)
             yield copy
             yield story.retraction(copy, date(2026, 7, 21), "two systems sent the same shipment")
+
+
+def _emitting(story: Story, day: date, region: str, scope: int, activity: str, amount: float) -> Event:
+    data = {"region": region, "scope": scope, "activity": activity, "amount": amount}
+    return story.event("footprint", day, data, by="footprint")
 
 
 def _kept(story: Story, day: date, region: str, share: float) -> Iterator[Event]:
@@ -109,9 +110,7 @@ def _annotations(story: Story) -> Iterator[Event]:
         ["recycled_share"],
         "recycled_polyester",
     )
-    yield story.annotation(
-        "method", "2026-04-01", "Factors for electricity, edition 2026", ["ghg_electricity", "ghg_total"]
-    )
+    yield story.annotation("method", "2026-04-01", "Factors for electricity, edition 2026", ["ghg_total"])
     yield story.annotation("launch", "2026-05-04", "Jackets for rent", ["garments_kept"], "rental")
     yield story.annotation("external", "2026-06-01", "The workshop in Asia moves", ["garments_kept"])
     yield story.annotation(
