@@ -23,6 +23,7 @@ from impact_aggregator.rules import TooManySegments
 from impact_aggregator.sketches import Places, hash64
 from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor, kept_resolution
 from impact_schemas import numbers
+from impact_schemas.annotation import ANNOTATION, Annotation, annotation_of
 from impact_schemas.measure import CannotMeasure
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Folded:
     tallies: dict[str, Tally] = field(default_factory=dict)  # by product
     amendments: dict[bytes, list[Amendment]] = field(default_factory=dict)  # those that are new, by target
     unfit: list[Amendment] = field(default_factory=list)  # those that were counted once and do not fit
+    annotations: dict[bytes, Annotation | None] = field(default_factory=dict)  # by identity; None: taken back
 
     def tally(self, product: str) -> Tally:
         """The product's tally, made on first use."""
@@ -73,6 +75,14 @@ class Folded:
         if found is None:
             found = self.tallies[product] = Tally()
         return found
+
+    def annotate(self, identity: bytes, event: Event | None) -> None:
+        """What an annotation says now. Raises ValueError if it has not the form of one."""
+        if event is None:
+            self.annotations[identity] = None
+        else:
+            what = (event.product, event.time, event.event_id, event.data)
+            self.annotations[identity] = annotation_of(identity, *what)
 
     def refuse(self, event: Event, code: str, detail: str, pointer: str | None = None) -> None:
         """Puts an event into quarantine."""
@@ -198,6 +208,12 @@ class _Fold:
             for amendment, code, detail in settled.unfit:
                 folded.refuse_amendment(amendment, code, detail)
             counts = settled.event
+        if event.type == ANNOTATION:
+            try:
+                folded.annotate(event.identity, counts)
+            except ValueError as error:
+                folded.refuse(event, "schema_violation", str(error))
+                return
         if counts is not None and not self._add_to_group(folded, groups, counts):
             return
         self._accept(folded, event)

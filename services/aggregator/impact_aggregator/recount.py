@@ -19,6 +19,7 @@ from impact_aggregator.fold import BucketKey, Known, fold
 from impact_aggregator.partial import Partial
 from impact_aggregator.windows import ALL_TIME, DAY, floor
 from impact_eventlog import LogHole, LogUnavailable
+from impact_schemas.annotation import ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -123,6 +124,8 @@ class Recounter:
             event = originals[target]
             was = settle(event, before.get(target, ()), self._rules).event
             now = self._settle(folded, event, [*before.get(target, ()), *new], new)
+            if event.type == ANNOTATION:
+                folded.annotate(event.identity, now)
             if _content(was) != _content(now):
                 for key in self._touched(was) | self._touched(now):
                     recounted.buckets.setdefault(key, Partial())

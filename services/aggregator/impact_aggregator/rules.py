@@ -14,6 +14,7 @@ import msgspec
 
 from impact_aggregator.windows import RESOLUTIONS, finest_resolution
 from impact_schemas import numbers
+from impact_schemas.annotation import ANNOTATION, ANNOTATION_TYPE
 from impact_schemas.catalog import Dimension
 from impact_schemas.catalog.protection import families
 from impact_schemas.event_data import ABSENT, conditions_of, is_number, is_scalar, reader
@@ -228,6 +229,7 @@ class Rules:
             for event_type, definition in catalog.events.items():
                 self._by_type[product, event_type] = TypeRules(definition.data)
             for name, metric in catalog.metrics.items():
+            self._by_type[product, ANNOTATION] = TypeRules(ANNOTATION_TYPE.data)
                 if metric.derivation is None and (product, name) in versions:
                     windows = _windows_of(catalog, name)
                     version = versions[product, name]

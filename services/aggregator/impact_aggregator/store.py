@@ -27,6 +27,7 @@ from impact_eventlog import Partition
 from impact_schemas.tables import (
     amendment,
     bucket,
+    annotation,
     catalog_state,
     changed_day,
     changed_series,
@@ -250,6 +251,7 @@ class Store:
             entry = _IndexEntry(
                 entry.first_offset,
                 batch.next_offset,
+        await self._write_annotations(connection, batches)
                 entry.events + len(times),
                 min(entry.least_time, *times),
                 max(entry.greatest_time, *times),
@@ -266,6 +268,15 @@ class Store:
             .where(table.topic == partition.topic, table.partition == partition.number)
             .order_by(table.first_offset.desc())
             .limit(1)
+    @staticmethod
+    async def _write_annotations(connection: AsyncConnection, batches: Sequence[Batch]) -> None:
+        said = {
+            identity: one for batch in batches for identity, one in batch.folded.annotations.items()
+        }  # an identity is in one partition only
+        await bulk.upsert(connection, tuple(annotation.c), [one for one in said.values() if one is not None])
+        taken_back = [(identity,) for identity, one in said.items() if one is None]
+        await bulk.delete_by_key(connection, (annotation.c.identity,), taken_back)
+
         )
         row = (await connection.execute(statement)).first()
         return None if row is None else _IndexEntry(*row)

@@ -34,6 +34,7 @@ from impact_ingest.rules import Rules
 from impact_ingest.split import Mode, split_closely
 from impact_ingest.verdicts import Refused
 from impact_schemas import numbers
+from impact_schemas.annotation import ANNOTATION
 from impact_schemas.identity import Identities, Pseudonyms
 from impact_schemas.tables import to_datetime
 from impact_schemas.wire import encode_record
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from impact_schemas.catalog import Catalog
 
 SHOWN_VERDICTS = 50
+_ABOUT = {*KINDS, ANNOTATION}  # events about events, and about what happened beside the numbers
 _MASTER = b"the key of a trial, known to all"
 _LOG = Partition("trial", 0)
 
@@ -298,7 +300,7 @@ def show(trial: Trial, console: Console) -> None:
     console.print(f"{len(trial.verdicts):,} events: {told or 'none'}")
     _show_verdicts(trial.verdicts, console)
     idle = sum(
-        one.outcome == "counted" and not one.metrics and one.type not in KINDS for one in trial.verdicts
+        one.outcome == "counted" and not one.metrics and one.type not in _ABOUT for one in trial.verdicts
     )
     if idle:
         console.print(f"{idle:,} counted events belong to no metric: see `where` and `of` in the catalog")

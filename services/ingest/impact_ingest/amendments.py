@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from impact_schemas.annotation import ANNOTATION_TYPE
 from impact_schemas.catalog import EventType
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class AmendmentType(NamedTuple):
 
 def amendment_types(catalog: Catalog) -> dict[str, AmendmentType]:
     """The event types that every product has beside those of its catalog."""
-    types = catalog.events.values()
+    types = [*catalog.events.values(), ANNOTATION_TYPE]
     hashed = {"data." + path for event_type in types for path in event_type.pseudonymous}
     correction = _event_type(_TARGET | {"data": {}}, sorted(hashed))
     return {

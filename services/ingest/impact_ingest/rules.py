@@ -13,6 +13,7 @@ import jsonschema_rs
 from impact_ingest.amendments import amendment_types
 from impact_ingest.shape import Shape, compile_shape
 from impact_ingest.verdicts import Refused
+from impact_schemas.annotation import ANNOTATION, ANNOTATION_TYPE
 from impact_schemas.event_data import conditions_of, exact_reader, reader
 from impact_schemas.measure import CannotMeasure, measure_of
 from impact_schemas.numbers import LIMIT
@@ -86,6 +87,7 @@ class ProductRules:
         }
         # of an event whose type is unknown, whatever any type of the product calls pseudonymous
         self.all_pseudonymous = sorted({path for rules in self.types.values() for path in rules.pseudonymous})
+        self.types[ANNOTATION] = TypeRules(ANNOTATION_TYPE)
         self.types |= {
             name: TypeRules(amendment.event_type, amendment=amendment)
             for name, amendment in amendment_types(catalog).items()
