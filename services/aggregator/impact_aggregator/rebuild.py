@@ -21,6 +21,7 @@ from impact_aggregator.decode import decode_record
 from impact_aggregator.events import Event
 from impact_aggregator.fold import Folded, Known, fold
 from impact_aggregator.partial import Partial
+from impact_aggregator.protection.versions import carry_blocks_over
 from impact_aggregator.recount import Recounter, is_first_copy
 from impact_aggregator.rules import TOTAL, Rules, Series
 from impact_aggregator.store import ClaimLost
@@ -28,6 +29,8 @@ from impact_aggregator.windows import ALL_TIME
 from impact_database import bulk
 from impact_eventlog import Partition
 from impact_schemas.tables import (
+    block_account,
+    block_cell,
     bucket,
     catalog_state,
     changed_day,
@@ -250,6 +253,7 @@ class Rebuild:
                 raise ClaimLost("another catalog became active: run the rebuild again")
             revised = await self._revise(connection, versions)
             await self._activate(connection, versions)
+            await carry_blocks_over(connection, versions)
             await connection.execute(update(catalog_state).values(generation=generation + 1))
             await connection.execute(delete(claim).where(claim.c.topic == PREFIX + self._topic))
         return revised
@@ -362,7 +366,7 @@ async def _forget_versions(connection: AsyncConnection, product: str, metric: st
     mine = (series.c.product == product) & (series.c.metric == metric)
     unfinished, old = series.c.version > active, series.c.version < active - 1
     ids = select(series.c.series_id).where(mine & (unfinished | old))
-    for derived in (bucket, merged_estimate, rolling_value, period_value):
+    for derived in (bucket, merged_estimate, rolling_value, period_value, block_cell, block_account):
         await connection.execute(delete(derived).where(derived.c.series_id.in_(ids)))
     await connection.execute(delete(series).where(mine & unfinished))
     table = metric_version.c

@@ -95,8 +95,8 @@ async def explain(
         metric = next(metric for metric in metrics if metric.name == scope.metric)
         number = _Number(metric, window or _usual_window(metric), segment)
         explanation = await _from_views(one, number, metrics, engine.dialect.name)
-        if log is None or identities is None:
-            return explanation
+        if log is None or identities is None or metric.block is not None:
+            return explanation  # what the log says of a protected metric may be of few
         positions = await one.positions(log.topics)
         aside = await one.set_aside(log.events_topic)
         _, as_of = (await one.moments())[number.window]
