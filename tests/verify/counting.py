@@ -82,7 +82,7 @@ metrics:
   p50: {{title: Median, {_MINUTES}, aggregate: p50}}
   p99: {{title: Nearly all, {_MINUTES}, aggregate: p99}}
   beds: {{title: Beds, {_VISIT}, {_SPLIT}, aggregate: latest, of: data.ward.beds, per: data.ward.place}}
-  few: {{title: Few, {_VISIT}, {_SPLIT}, aggregate: count, privacy: {{min_cell: 3}}}}
+  few: {{title: Few, event: clinic.visit.v1, role: impact, cadence: 1d, windows: [24h, 28d, all], {_SPLIT}, aggregate: count, privacy: {{min_cell: 3}}}}
   both: {{title: Both, event: [clinic.visit.v1, clinic.closed.v1], role: impact, aggregate: count, windows: [7d]}}
   kept_rate: {{title: Kept rate, ratio: {{numerator: kept, denominator: visits}}, role: impact, windows: [1h, 90d]}}
   per_patient:
