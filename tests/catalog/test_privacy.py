@@ -26,7 +26,7 @@ events:
       anyOf:
         - properties: {email: {type: string}}
 metrics:
-  visits: {title: Visits, event: clinic.visit.v1, aggregate: count, role: impact}
+  visits: {title: Visits, event: clinic.visit.v1, aggregate: count, role: guardrail}
 """
 
 

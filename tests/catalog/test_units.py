@@ -65,6 +65,7 @@ def test_unlike_units_are_not_converted(source: str, target: str) -> None:
     [
         ("kgCO2eq", r"like kg\{CO2e\}"),
         ("tCO2e", r"like kg\{CO2e\}"),
+        ("kg/kWh", r"like kW\.h"),
         ("persons", r"in braces, like \{persons\}"),
         ("kg//km", "joined by"),
         ("kg/", "joined by"),

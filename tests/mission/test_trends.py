@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from impact_aggregator.mission.trends import Known, Trend, midnight_before, readings, sliding
 from impact_aggregator.partial import Partial
-from impact_aggregator.values import Input, Reading, reading_of
+from impact_aggregator.values import Formula, Input, Reading, Term, reading_of
 from impact_aggregator.windows import ALL_TIME, DAY, HOUR, WINDOWS
 from impact_schemas.catalog import parse_catalog
 
@@ -68,7 +68,15 @@ def test_a_trend_is_each_days_window_merged_by_itself(
     aggregate = metric.aggregate or ""
     days = {START + day * DAY: _partial(found, aggregate) for day, found in values.items()}
     found = list(
-        readings(metric, (aggregate,), (days,), (days,), window, START + first * DAY, START + 45 * DAY)
+        readings(
+            metric,
+            Formula((Term(aggregate),)),
+            (days,),
+            (days,),
+            window,
+            START + first * DAY,
+            START + 45 * DAY,
+        )
     )
     expected = [_brute(metric, days, window, START + day * DAY) for day in range(first, 46)]
     assert found == expected
@@ -80,7 +88,8 @@ def _brute(metric: Metric, days: Mapping[int, Partial], window: str, day: int) -
     for start, partial in days.items():
         if oldest <= start <= day:
             merged.merge(partial)
-    return reading_of(metric, (metric.aggregate or "",), Input((merged,), (merged,), stale=False))
+    formula = Formula((Term(metric.aggregate or ""),))
+    return reading_of(metric, formula, Input((merged,), (merged,), stale=False))
 
 
 def test_a_ratio_and_its_segments_are_divided_after_merging() -> None:
@@ -91,7 +100,7 @@ def test_a_ratio_and_its_segments_are_divided_after_merging() -> None:
     found = list(
         readings(
             METRICS["share"],
-            ("sum", "count"),
+            Formula((Term("sum"),), (Term("count"),)),
             (of_segment, visits_of_segment),
             (minutes, visits),
             "7d",

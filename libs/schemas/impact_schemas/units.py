@@ -202,6 +202,8 @@ def _reason(token: str, text: str) -> str:
             f"{reason} (eq is a chemical equivalent there): say what is measured in braces, like kg{{CO2e}},"
             " and as `quantity`"
         )
+    if token.endswith("Wh"):
+        return f"{reason}: units are joined by a point, like {token[:-1]}.h"
     return f"{reason}: things are counted in braces, like {{{token if token == text else 'person'}}}"
 
 

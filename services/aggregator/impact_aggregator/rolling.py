@@ -325,7 +325,7 @@ class Rolling:
             for text in (segment, TOTAL)
         )
         metric = self._metrics.definition(name)
-        return reading_of(metric, self._metrics.aggregates(name), Input(parts, totals, stale))
+        return reading_of(metric, self._metrics.formula(name), Input(parts, totals, stale))
 
     @staticmethod
     def _spread(one: Series, window: str, inputs: Inputs) -> Spread | None:

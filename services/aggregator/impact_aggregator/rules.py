@@ -16,6 +16,7 @@ from impact_aggregator.windows import RESOLUTIONS, finest_resolution
 from impact_schemas import numbers
 from impact_schemas.annotation import ANNOTATION, ANNOTATION_TYPE
 from impact_schemas.catalog import Dimension
+from impact_schemas.catalog.metric import sources_of
 from impact_schemas.catalog.protection import families
 from impact_schemas.event_data import ABSENT, conditions_of, is_number, is_scalar, reader
 from impact_schemas.measure import measure_of
@@ -228,8 +229,8 @@ class Rules:
             watched = {name for family in families(catalog) for name in family.counted}
             for event_type, definition in catalog.events.items():
                 self._by_type[product, event_type] = TypeRules(definition.data)
-            for name, metric in catalog.metrics.items():
             self._by_type[product, ANNOTATION] = TypeRules(ANNOTATION_TYPE.data)
+            for name, metric in catalog.metrics.items():
                 if metric.derivation is None and (product, name) in versions:
                     windows = _windows_of(catalog, name)
                     version = versions[product, name]
@@ -296,15 +297,21 @@ class Rules:
 
 def _windows_of(catalog: Catalog, name: str) -> set[str]:
     """The metric's own windows, and those of the metrics that are made of it."""
-    made_of_it = (metric for metric in catalog.metrics.values() if name in metric.derived_from)
-    return {window for metric in (catalog.metrics[name], *made_of_it) for window in metric.windows}
+    return {window for metric in _made_of(catalog, name) for window in metric.windows}
 
 
 def arm_path(catalog: Catalog, name: str) -> str | None:
     """Where events say their arm: by the metric's own experiment, or by that of one made of it."""
-    made_of_it = (metric for metric in catalog.metrics.values() if name in metric.derived_from)
-    experiments = (metric.experiment for metric in (catalog.metrics[name], *made_of_it))
+    experiments = (metric.experiment for metric in _made_of(catalog, name))
     return next((one.arm for one in experiments if one is not None), None)
+
+
+def _made_of(catalog: Catalog, name: str) -> Iterator[Metric]:
+    """The metric itself, and those that are worked out of it."""
+    yield catalog.metrics[name]
+    for other, metric in catalog.metrics.items():
+        if metric.derivation is not None and name in sources_of(other, catalog.metrics):
+            yield metric
 
 
 def is_shown(segment: str) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 from impact_aggregator.rules import ARM, TOTAL, Series, arm_path
 from impact_aggregator.windows import ALL_TIME
 from impact_schemas import numbers
+from impact_schemas.catalog.metric import sums_of
 from impact_schemas.catalog.protection import families
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from impact_aggregator.partial import Partial
     from impact_schemas.catalog import Catalog, Metric
+    from impact_schemas.catalog.metric import Signed
 
 Name = tuple[str, str]  # product, metric
 _MICROSECOND = timedelta(microseconds=1)
@@ -41,8 +43,22 @@ class Spread(NamedTuple):
     top: int | None  # how many are in the top box
 
 
+class Term(NamedTuple):
+    """One counted metric in a sum: what its partial aggregates give, added or subtracted."""
+
+    aggregate: str
+    sign: int = 1
+
+
+class Formula(NamedTuple):
+    """How a value is worked out of counted metrics: a sum, and for a ratio the sum that divides it."""
+
+    above: tuple[Term, ...]
+    below: tuple[Term, ...] = ()
+
+
 class Input(NamedTuple):
-    """What a reading is made of: the metric itself, or those that it is derived from, in their order."""
+    """What a formula is fed with: a partial aggregate for each of its terms, those above first."""
 
     parts: tuple[Partial, ...]  # of the segment, within the window
     totals: tuple[Partial, ...]  # of the metric's total, within the window
@@ -60,10 +76,12 @@ class Metrics:
             for name, metric in catalog.metrics.items()
         }
         self._parts: dict[Name, tuple[Name, ...]] = {}
+        self._formulas: dict[Name, Formula] = {}
         self._needed: dict[Name, tuple[str, ...]] = {}
         self._derived: dict[Name, list[Name]] = {}
-        for name, metric in self._definitions.items():
-            self._enter(name, metric)
+        for product, catalog in catalogs.items():
+            for metric in catalog.metrics:
+                self._enter((product, metric), catalog.metrics)
         self.families = [
             (product, family) for product, catalog in catalogs.items() for family in families(catalog)
         ]
@@ -98,12 +116,12 @@ class Metrics:
         """Ids of the series that a segment's value is made of."""
         return tuple(self.series(part, segment).series_id for part in self._parts[name])
 
-    def aggregates(self, name: Name) -> tuple[str, ...]:
-        """The aggregate of each part."""
-        return tuple(self._definitions[part].aggregate or "" for part in self._parts[name])
+    def formula(self, name: Name) -> Formula:
+        """How its value is worked out of its parts."""
+        return self._formulas[name]
 
     def needed(self, name: Name) -> tuple[str, ...]:
-        """Windows over which the metric's buckets are summed up: its own, its derived metrics', and all time."""
+        """Windows over which its buckets are summed up: its own, those of what is made of it, all time."""
         return self._needed[name]
 
     def derived_of(self, segments: Mapping[Name, set[str]]) -> dict[Name, set[str]]:
@@ -133,12 +151,16 @@ class Metrics:
         names = (part, *self._derived.get(part, ()))
         return tuple(self.is_stale(name, {part: last_time}, now) for name in names)
 
-    def _enter(self, name: Name, metric: Metric) -> None:
-        product = name[0]
-        if metric.derivation is None:
-            self._parts[name] = (name,)
-        else:
-            self._parts[name] = tuple((product, part) for part in metric.derived_from)
+    def _enter(self, name: Name, metrics: Mapping[str, Metric]) -> None:
+        product, metric = name[0], metrics[name[1]]
+        above, below = sums_of(name[1], metrics)
+
+        def terms(side: tuple[Signed, ...]) -> tuple[Term, ...]:
+            return tuple(Term(metrics[one.name].aggregate or "", one.sign) for one in side)
+
+        self._formulas[name] = Formula(terms(above), terms(below))
+        self._parts[name] = tuple((product, one.name) for one in (*above, *below))
+        if metric.derivation is not None:
             for part in dict.fromkeys(self._parts[name]):
                 self._derived.setdefault(part, []).append(name)
         for part in self._parts[name]:
@@ -179,43 +201,54 @@ def _is_silent(cadence: timedelta | None, last_time: int | None, now: int) -> bo
     return cadence is not None and last_time is not None and now - last_time > cadence / _MICROSECOND
 
 
-def reading_of(metric: Metric, aggregates: tuple[str, ...], given: Input) -> Reading:
+def reading_of(metric: Metric, formula: Formula, given: Input) -> Reading:
     """The value of one series and window, of cells that are not few alone."""
-    if metric.privacy is not None and _is_small(aggregates, given.parts, metric.privacy.min_cell):
+    if metric.privacy is not None and _is_small(formula, given.parts, metric.privacy.min_cell):
         return Reading(None, None, "suppressed")
-    return open_reading_of(metric, aggregates, given)
+    return open_reading_of(formula, given)
 
 
-def open_reading_of(metric: Metric, aggregates: tuple[str, ...], given: Input) -> Reading:
+def open_reading_of(formula: Formula, given: Input) -> Reading:
     """The value of what may be shown."""
-    is_ratio = metric.derivation == "ratio"
-    n = given.parts[-1].count if is_ratio else sum(part.count for part in given.parts)
-    value = _value(metric, aggregates, given.parts) if all(total.seen for total in given.totals) else None
+    n = sum(part.count for part in _sides(formula, given.parts)[-1])
+    value = _value(formula, given.parts) if all(total.seen for total in given.totals) else None
     if value is None:
         return Reading(None, n, "no_data")
     return Reading(value, n, "stale" if given.stale else "ok")
 
 
-def _value(metric: Metric, aggregates: tuple[str, ...], parts: tuple[Partial, ...]) -> int | None:
-    values = [part.value(aggregate) for part, aggregate in zip(parts, aggregates, strict=True)]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    match metric.derivation:
-        case "ratio":  # rolled up apart: a ratio is never averaged
-            numerator, denominator = known
-            return numbers.divide(numerator, denominator) if denominator else None
-        case "difference":
-            minuend, subtrahend = known
-            return minuend - subtrahend
-        case _:
-            return sum(known)
+def _sides(formula: Formula, parts: tuple[Partial, ...]) -> list[tuple[Partial, ...]]:
+    """The parts of the sum above, and of a ratio those of the one below."""
+    above = len(formula.above)
+    return [parts[:above], parts[above:]] if formula.below else [parts]
 
 
-def _is_small(aggregates: tuple[str, ...], parts: tuple[Partial, ...], min_cell: int) -> bool:
+def _value(formula: Formula, parts: tuple[Partial, ...]) -> int | None:
+    above, *below = (
+        _sum(terms, side)
+        for terms, side in zip((formula.above, formula.below), _sides(formula, parts), strict=False)
+    )
+    if not below:
+        return above
+    divisor = below[0]  # rolled up apart: a ratio is never averaged
+    return None if above is None or not divisor else numbers.divide(above, divisor)
+
+
+def _sum(terms: tuple[Term, ...], parts: tuple[Partial, ...]) -> int | None:
+    total = 0
+    for term, part in zip(terms, parts, strict=True):
+        value = part.value(term.aggregate)
+        if value is None:
+            return None
+        total += term.sign * value
+    return total
+
+
+def _is_small(formula: Formula, parts: tuple[Partial, ...], min_cell: int) -> bool:
     """A cell of few; of a ratio of counts also one with few above the line, or few of the rest."""
-    n = parts[-1].count
+    above, *below = (sum(part.count for part in side) for side in _sides(formula, parts))
+    n = below[0] if below else above
     cells = [n]
-    if len(parts) > 1 and set(aggregates) == {"count"}:
-        cells += [parts[0].count, n - parts[0].count]
+    if below and {term.aggregate for term in (*formula.above, *formula.below)} == {"count"}:
+        cells += [above, n - above]
     return any(0 < cell < min_cell for cell in cells)

@@ -268,7 +268,6 @@ def _cells(buckets: Mapping[BucketKey, Partial], now: int) -> Cells:
 
 def _values(name: Name, segment: str, metrics: Metrics, cells: Cells, now: int) -> Iterator[Number]:
     metric = metrics.definition(name)
-    aggregates = metrics.aggregates(name)
     parts, totals = metrics.series_of_parts(name, segment), metrics.series_of_parts(name, TOTAL)
     last_times = {
         part: cells[total, ALL_TIME].last_time
@@ -281,7 +280,7 @@ def _values(name: Name, segment: str, metrics: Metrics, cells: Cells, now: int) 
             tuple(cells[total, window] for total in totals),
             stale,
         )
-        reading = reading_of(metric, aggregates, given)
+        reading = reading_of(metric, metrics.formula(name), given)
         value = None if reading.value is None else _plain(numbers.from_nanos(reading.value))
         yield Number(*name, metric.title, metric.unit, window, segment, value, reading.n, reading.status)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FACTOR_COLUMNS = ("version", "valid_from", "key", "value", "source")
 POPULATION_COLUMNS = ("segment", "people")
+_BOTH = "not together with file: the file says this"
 _OPTIONAL = frozenset(["key", "source"])
 
 
@@ -67,6 +68,8 @@ def attach(catalog: Catalog, catalog_file: str, texts: Mapping[str, str]) -> Att
     factors = dict(catalog.factors)
     for name, factor_set in catalog.factors.items():
         if factor_set.file is not None:
+            if factor_set.editions:
+                findings.append(Finding(("factors", name, "editions"), _BOTH, on_key=True))
             rows = rows_of(factor_set.file, ("factors", name), FACTOR_COLUMNS)
             editions, wrong = _editions(rows, beside(catalog_file, factor_set.file))
             faults += wrong
@@ -75,8 +78,10 @@ def attach(catalog: Catalog, catalog_file: str, texts: Mapping[str, str]) -> Att
     for name, metric in catalog.metrics.items():
         equity = metric.equity
         if equity is not None and equity.population is not None and equity.population.file is not None:
-            file = equity.population.file
-            rows = rows_of(file, ("metrics", name, "equity", "population"), POPULATION_COLUMNS)
+            file, place = equity.population.file, ("metrics", name, "equity", "population")
+            if equity.population.values:
+                findings.append(Finding((*place, "values"), _BOTH, on_key=True))
+            rows = rows_of(file, place, POPULATION_COLUMNS)
             people, wrong = _people(rows, beside(catalog_file, file))
             faults += wrong
             population = equity.population.model_copy(update={"values": people})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from impact_schemas.catalog.metric import sources_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
 
 # The pipeline's own families, without "impact_"; what begins with a reserved prefix is refused whole, since
 # a histogram or counter adds _bucket, _sum, _count, _total and _created to its name.
-PIPELINE_FAMILIES = ("catalog_info", "metric_state", "target_progress_ratio", "violation")
+PIPELINE_FAMILIES = (
+    *("catalog_info", "equity_gap", "metric_state", "target_progress_ratio", "target_state", "violation"),
+)
 PIPELINE_PREFIXES = ("aggregator_", "ingest_")
 RESERVED_LABELS = ("product", "window")
 
@@ -52,29 +56,27 @@ def families(name: str, metrics: Mapping[str, Metric]) -> Iterator[Family]:
 
 
 def dimensions_of(name: str, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
-    """The dimensions that a metric is split by; a ratio that names no split has those of both its metrics."""
-    metric = metrics[name]
-    parts = _parts_asked(metric, metrics)
+    """The dimensions that a metric is split by; a derived one that names none has those of all its parts."""
+    parts = _parts_asked(name, metrics)
     if not parts:
-        return tuple(metric.dimensions)
-    numerator, denominator = parts
-    return tuple(dimension for dimension in numerator.dimensions if dimension in denominator.dimensions)
+        return tuple(metrics[name].dimensions)
+    first, *others = parts
+    return tuple(one for one in first.dimensions if all(one in part.dimensions for part in others))
 
 
 def cuts_of(name: str, metrics: Mapping[str, Metric]) -> tuple[tuple[str, ...], ...]:
-    """The combinations that a metric is split by, each once; of a ratio as with dimensions."""
-    metric = metrics[name]
-    cuts = metric.cuts
-    if parts := _parts_asked(metric, metrics):
-        numerator, denominator = parts
-        others = [set(cut) for cut in denominator.cuts]
-        cuts = tuple(cut for cut in numerator.cuts if set(cut) in others)
+    """The combinations that a metric is split by, each once; of a derived one as with dimensions."""
+    cuts = metrics[name].cuts
+    if parts := _parts_asked(name, metrics):
+        first, *others = parts
+        theirs = [[set(cut) for cut in part.cuts] for part in others]
+        cuts = tuple(cut for cut in first.cuts if all(set(cut) in one for one in theirs))
     return tuple(cut for index, cut in enumerate(cuts) if len(cut) > 1 and cut not in cuts[:index])
 
 
-def _parts_asked(metric: Metric, metrics: Mapping[str, Metric]) -> tuple[Metric, Metric] | None:
-    ratio = metric.ratio
-    if ratio is None or metric.dimensions or metric.cuts:
-        return None
-    numerator, denominator = metrics.get(ratio.numerator), metrics.get(ratio.denominator)
-    return (numerator, denominator) if numerator and denominator else None
+def _parts_asked(name: str, metrics: Mapping[str, Metric]) -> list[Metric]:
+    """What a derived metric is made of, if it is split as that is."""
+    metric = metrics[name]
+    if metric.derivation is None or metric.dimensions or metric.cuts:
+        return []
+    return [metrics[source] for source in sources_of(name, metrics)]

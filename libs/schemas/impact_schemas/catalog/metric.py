@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -40,6 +40,9 @@ from impact_schemas.catalog.judging import (
     Privacy,
     Target,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Role = Literal["impact", "business", "guardrail"]
 Level = Literal["input", "activity", "output", "outcome", "impact"]
@@ -182,3 +185,40 @@ class Metric(Part):
         if self.difference is not None:
             return "difference"
         return "sum_of" if self.sum_of else None
+
+
+class Signed(NamedTuple):
+    """A counted metric with the sign that it has in a sum."""
+
+    name: str
+    sign: int
+
+
+def sums_of(name: str, metrics: Mapping[str, Metric]) -> tuple[tuple[Signed, ...], tuple[Signed, ...]]:
+    """What a metric is worked out of: a sum of counted metrics, and for a ratio the sum that divides it.
+
+    Of a counted metric itself alone. Names that are not there, or not made of events, are left out.
+    """
+    metric = metrics[name]
+    if metric.ratio is None:
+        return _signed(name, metrics), ()
+    return _signed(metric.ratio.numerator, metrics), _signed(metric.ratio.denominator, metrics)
+
+
+def _signed(name: str, metrics: Mapping[str, Metric]) -> tuple[Signed, ...]:
+    metric = metrics.get(name)
+    if metric is None or metric.ratio is not None:
+        return ()
+    subtracted = None if metric.difference is None else metric.difference.minus
+    names = metric.derived_from or (name,)
+    return tuple(
+        Signed(one, -1 if one == subtracted else 1)
+        for one in names
+        if one in metrics and metrics[one].derivation is None
+    )
+
+
+def sources_of(name: str, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    """The counted metrics that a metric is worked out of, itself if it is counted."""
+    above, below = sums_of(name, metrics)
+    return tuple(one.name for one in (*above, *below))

@@ -11,7 +11,9 @@ from impact_schemas.catalog.data_shape import DataShape, NoSuchPathError, schema
 from impact_schemas.catalog.document import Finding, Path
 from impact_schemas.catalog.families import families
 from impact_schemas.catalog.forms import EVENT_TYPE
-from impact_schemas.catalog.metric_rules import Events, MetricRules, unknown
+from impact_schemas.catalog.metric_rules import Events, MetricRules
+from impact_schemas.catalog.product_rules import check_product
+from impact_schemas.catalog.wording import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -35,8 +37,14 @@ def check_rules(catalog: Catalog, broken: frozenset[Path]) -> list[Finding]:
         findings += _check_event(name, event, shapes.get(name))
     events = Events(catalog.events, shapes, _names("events", catalog.events, broken))
     metrics = _names("metrics", catalog.metrics, broken)
-    for name, metric in catalog.metrics.items():
-        findings += MetricRules(name, metric, catalog, events, metrics, broken).check()
+
+    def rules_of(name: str) -> MetricRules:
+        return MetricRules(name, catalog.metrics[name], catalog, events, metrics, broken)
+
+    for name in catalog.metrics:
+        findings += rules_of(name).check()
+    needs = _names("needs", catalog.needs, broken)
+    findings += check_product(catalog, needs, metrics, rules_of, broken)
     findings += _check_families(catalog)
     return [finding for finding in findings if not _is_broken(finding.path, broken)]
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 _MOST_SHOWN = 60  # characters of a text; a fault is one line
 _MOST_LISTED = 12
@@ -50,3 +50,10 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`; did you mean X?` if one of `known` is close, otherwise nothing."""
     close = difflib.get_close_matches(str(name)[:255], list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """Says that there is no such name, and which there are."""
+    return f"unknown {kind} {shown(name)}" + (
+        did_you_mean(name, known) or f" (there are {one_of(sorted(known))})"
+    )

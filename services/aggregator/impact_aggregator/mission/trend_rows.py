@@ -50,7 +50,7 @@ async def follow(
         first = max(min(seen), oldest)
         for window in windows:
             found = readings(
-                metrics.definition(name), metrics.aggregates(name), parts, totals, window, first, today - DAY
+                metrics.definition(name), metrics.formula(name), parts, totals, window, first, today - DAY
             )
             trends[window] = [(first + (place + 1) * DAY, reading) for place, reading in enumerate(found)]
     read = await _write(connection, metrics.series(name, segment).series_id, trends)

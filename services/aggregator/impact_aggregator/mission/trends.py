@@ -14,7 +14,7 @@ from math import isnan, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.partial import Partial
-from impact_aggregator.values import Input, Reading, reading_of
+from impact_aggregator.values import Formula, Input, Reading, reading_of
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
 from impact_schemas import numbers
 
@@ -107,7 +107,7 @@ def first_day_needed(window: str, first: int) -> int:
 
 def readings(
     metric: Metric,
-    aggregates: tuple[str, ...],
+    formula: Formula,
     parts: tuple[Days, ...],
     totals: tuple[Days, ...],
     window: str,
@@ -121,7 +121,7 @@ def readings(
     merged_parts = [_merged(days, window, first, last) for days in parts]
     merged_totals = [_merged(_without_content(days), window, first, last) for days in totals]
     for of_day in zip(zip(*merged_parts, strict=True), zip(*merged_totals, strict=True), strict=True):
-        yield reading_of(metric, aggregates, Input(*of_day, stale=False))
+        yield reading_of(metric, formula, Input(*of_day, stale=False))
 
 
 def _merged(days: Days, window: str, first: int, last: int) -> Iterator[Partial]:

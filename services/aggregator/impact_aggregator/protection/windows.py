@@ -131,8 +131,7 @@ class ProtectedWindows:
         if is_hidden:
             return Shown(SUPPRESSED, extent, None)
         states = tuple(merged(cell.state for cell in part) for part in open_cells)
-        metric, aggregates = self._metrics.definition(name), self._metrics.aggregates(name)
-        reading = open_reading_of(metric, aggregates, Input(states, totals, stale=False))
+        reading = open_reading_of(self._metrics.formula(name), Input(states, totals, stale=False))
         spread = spread_of(states[0]) if len(states) == 1 and reading.value is not None else None
         return Shown(reading, extent, spread)
 
