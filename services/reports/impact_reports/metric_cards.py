@@ -63,6 +63,8 @@ class Series:
     says: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    has_target: bool = False
+    is_line: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,16 @@ def main_window(metric: Row, values: Iterable[Row], targets: Iterable[Row]) -> s
     known = {row["time_window"] for row in values if row["status"] in SHOWN_VALUES and row["n"]}
     ordered = [name for name in USUAL_WINDOWS if name in windows]
     return next((name for name in ordered if name in known), ordered[0] if ordered else windows[0])
+
+
+def main_windows(rows: Rows) -> dict[tuple[str, str], str]:
+    """The window that a page shows first, of each metric."""
+    return {
+        (metric["product"], metric["metric"]): main_window(
+            metric, of_metric(rows["rolling_metrics"], metric), of_metric(rows["target_progress"], metric)
+        )
+        for metric in rows["metrics"]
+    }
 
 
 def _card(metric: Row, unit: Unit, rows: Rows) -> Card:
@@ -246,9 +258,11 @@ def _spark(metric: Row, window: str, rows: Rows, unit: Unit) -> Markup:
 
 
 def _months(metric: Row, rows: Rows) -> list[Point]:
+    """Those that are over: a running month would look like a fall."""
     return [
         Point(_moment(row["starts_at"]), None if row["value"] is None else float(row["value"]))
         for row in of_metric(rows.get("months", ()), metric)
+        if row["closed"]
     ]
 
 
@@ -277,7 +291,14 @@ def trend(metric: Row, window: str, rows: Rows, unit: Unit) -> Series | None:
     table = [
         (wording.day(point.at), "" if point.value is None else wording.exact(point.value)) for point in points
     ]
-    return Series(charts.line(chart), chart.says, ("day", metric["title"]), table)
+    return Series(
+        chart=charts.line(chart),
+        says=chart.says,
+        head=("day", metric["title"]),
+        rows=table,
+        has_target=bool(chart.path),
+        is_line=True,
+    )
 
 
 def monthly(metric: Row, rows: Rows, unit: Unit) -> Series | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from impact_reports import charts, metric_cards, unknowns, wording
 from impact_reports.charts import Bet
-from impact_reports.metric_cards import Card, Series, TargetSays, of_metric, units_of
+from impact_reports.metric_cards import Card, Series, TargetSays, figure, of_metric, units_of
 from impact_reports.wording import Unit
 
 if TYPE_CHECKING:
@@ -40,19 +40,26 @@ class OpenWarning:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """An impact metric beside a business metric."""
+class Beside:
+    """A business metric beside an impact metric in the same window."""
 
-    impact: str
-    business: str
-    impact_metric: str
-    window_words: str
-    impact_value: str
-    business_value: str
+    title: str
+    value: str
+    change: str
     per_business: str
-    impact_change: str
-    business_change: str
     diverges: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """An impact metric and the business metrics beside it."""
+
+    title: str
+    metric: str
+    window_words: str
+    value: str
+    change: str
+    business: Sequence[Beside]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,7 @@ class MissionPage:
     impact: Sequence[Card]
     guardrails: Sequence[Card]
     business: Sequence[Card]
-    pairs: Sequence[Pair]
+    pairs: Sequence[Pairs]
     gaps: Sequence[Gap]
     needs: Sequence[Need]
     bets: Sequence[BetSays]
@@ -180,7 +187,7 @@ def page(rows: Rows) -> MissionPage:
         impact=_of_role("impact", found, star),
         guardrails=_of_role("guardrail", found, star),
         business=_of_role("business", found, star),
-        pairs=[_pair(row, units, titles) for row in rows["value_pairs"]],
+        pairs=_pairs(rows, units, titles),
         gaps=gaps(rows),
         needs=[_need(row) for row in rows["needs"]],
         bets=bets,
@@ -262,20 +269,44 @@ def _warning(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> OpenWa
 # --- two kinds of value -----------------------------------------------------------------------------------
 
 
-def _pair(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> Pair:
-    impact, business = row["impact_metric"], row["business_metric"]
-    per = row["impact_per_business"]
-    ratio = "" if per is None else f"{wording.number(per)} {units[impact].words() or 'of impact'} per "
-    return Pair(
-        impact=wording.said(titles, impact),
-        business=wording.said(titles, business),
-        impact_metric=impact,
-        window_words=wording.window(row["time_window"]),
-        impact_value=_value(row["impact_value"], units[impact]),
-        business_value=_value(row["business_value"], units[business]),
-        per_business=ratio and ratio + (units[business].words(one=True) or units[business].code or "one"),
-        impact_change=_relative(row["impact_change"]),
-        business_change=_relative(row["business_change"]),
+ADDS_UP = ("count", "sum", "unique", "latest")  # what can be had so much of for each unit of business
+
+
+def _pairs(rows: Rows, units: dict[str, Unit], titles: dict[str, str]) -> list[Pairs]:
+    """Each impact metric in the window that it is shown in first; what diverges comes first."""
+    windows = {name: window for (_, name), window in metric_cards.main_windows(rows).items()}
+    aggregates = {row["metric"]: row["aggregate"] for row in rows["metrics"]}
+    found: dict[str, list[Row]] = {}
+    for row in rows["value_pairs"]:
+        if row["time_window"] == windows[row["impact_metric"]]:
+            found.setdefault(row["impact_metric"], []).append(row)
+    says = [
+        Pairs(
+            title=titles[metric],
+            metric=metric,
+            window_words=wording.window(windows[metric]),
+            value=_value(of_metric[0]["impact_value"], units[metric]),
+            change=_relative(of_metric[0]["impact_change"]),
+            business=[
+                _beside(row, units, titles, adds_up=aggregates[metric] in ADDS_UP) for row in of_metric
+            ],
+        )
+        for metric, of_metric in found.items()
+    ]
+    return sorted(says, key=lambda one: not any(row.diverges for row in one.business))
+
+
+def _beside(row: Row, units: dict[str, Unit], titles: dict[str, str], *, adds_up: bool) -> Beside:
+    impact, business = units[row["impact_metric"]], units[row["business_metric"]]
+    per = ""
+    if adds_up and row["impact_per_business"] is not None:
+        each = business.words(one=True) or business.code
+        per = f"{impact.of(row['impact_per_business'])} per {'one' if each == '1' else each}"
+    return Beside(
+        title=titles[row["business_metric"]],
+        value=_value(row["business_value"], business),
+        change=_relative(row["business_change"]),
+        per_business=per,
         diverges=bool(row["diverges"]),
     )
 
@@ -351,7 +382,7 @@ def _group(row: Row, dimension: str, unit: Unit, greatest: float) -> Group:
     low, high = row["ci_low"], row["ci_high"]
     return Group(
         name=wording.segment_value(row["segment"], dimension),
-        value=_value(value, unit) if row["status"] != "suppressed" else "hidden",
+        value=figure(row, unit).text if value is None else unit.of(value),
         exact=wording.exact(value),
         n=None if row["n"] is None else int(row["n"]),
         gap="" if row["gap"] is None else unit.change(row["gap"]),

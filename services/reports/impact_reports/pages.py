@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from impact_reports import metric_page, mission_page, portfolio_page, public, queries
+from impact_reports import metric_cards, metric_page, mission_page, portfolio_page, public, queries
 from impact_reports.problems import Problem
 from impact_reports.queries import snapshot
 from impact_reports.sign_in import COOKIE, same_origin
@@ -18,7 +19,7 @@ from impact_reports.templating import ASSETS, asset, asset_path, templates
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from impact_reports.queries import Rows
+    from impact_reports.queries import Name, Rows, Snapshot
     from impact_reports.sign_in import Access
 
 NOT_FOUND = "There is no such product or metric: the first page has what there is."
@@ -33,6 +34,7 @@ def routes(engine: AsyncEngine, access: Access) -> APIRouter:
         viewer = await access.viewer(request)
         async with snapshot(engine) as one:
             rows = await queries.portfolio(one, viewer.product)
+            await _add_trends(one, rows, _stars(rows))
         page = portfolio_page.page(rows)
         return _html(request, "portfolio.html", page=page, signed_in=viewer.signed_in)
 
@@ -41,7 +43,7 @@ def routes(engine: AsyncEngine, access: Access) -> APIRouter:
         viewer = await access.viewer(request)
         viewer.require(product)
         async with snapshot(engine) as one:
-            rows = await queries.mission(one, product)
+            rows = await _mission_rows(one, product)
         return _mission(request, rows, f"/products/{product}", signed_in=viewer.signed_in)
 
     @router.get("/products/{product}/metrics/{metric}")
@@ -62,7 +64,7 @@ def routes(engine: AsyncEngine, access: Access) -> APIRouter:
     @router.get("/public/{product}")
     async def public_mission(request: Request, product: str) -> Response:
         async with snapshot(engine) as one:
-            rows = public.only(await queries.mission(one, product))
+            rows = public.only(await _mission_rows(one, product))
         return _mission(request, rows, f"/public/{product}", public=True)
 
     @router.get("/public/{product}/metrics/{metric}")
@@ -116,6 +118,30 @@ def routes(engine: AsyncEngine, access: Access) -> APIRouter:
     return router
 
 
+async def _mission_rows(one: Snapshot, product: str) -> Rows:
+    rows = await queries.mission(one, product)
+    windows = metric_cards.main_windows(rows)
+    stars = _stars(rows)
+    others = {name: window for name, window in windows.items() if name not in stars}
+    await _add_trends(one, rows, others, days=metric_cards.SPARK_DAYS)
+    await _add_trends(one, rows, stars)
+    return rows
+
+
+def _stars(rows: Rows) -> dict[Name, str]:
+    """The windows of the metrics that stand for a mission."""
+    windows = metric_cards.main_windows(rows)
+    names = [(row["product"], row["north_star"]) for row in rows["products"]]
+    return {name: windows[name] for name in names if name in windows}
+
+
+async def _add_trends(one: Snapshot, rows: Rows, windows: dict[Name, str], days: int | None = None) -> None:
+    """Of the last `days`, or of all that are kept."""
+    as_of = mission_page.as_of(rows)
+    since = None if as_of is None or days is None else as_of - timedelta(days=days)
+    rows.setdefault("metric_trends", []).extend(await queries.trends(one, windows, since))
+
+
 def _mission(
     request: Request, rows: Rows, base: str, *, signed_in: bool = False, public: bool = False
 ) -> Response:
@@ -145,6 +171,7 @@ async def _metric_rows(
             shown = metric_page.window_of(rows, found, window)
         except LookupError as error:
             raise Problem(404, "not_found", str(error.args[0])) from error
+        await _add_trends(one, rows, {(product, name): shown})
         limit = metric_page.SEGMENTS_A_PAGE + 1
         rows["segments"] = await queries.segments(one, product, name, shown, after=after, limit=limit)
     return rows, shown

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import column, func, literal, select, table
+from sqlalchemy import and_, column, func, literal, or_, select, table
 
 from impact_database.engine import read_only
 from impact_schemas.tables import Instant, to_micros
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]  # by view
+Name = tuple[str, str]  # product and metric
 
 TOTAL = "{}"
 NOT_READ = {("quarantined_events", "payload")}  # an analyst's role does not see it either
@@ -139,12 +140,11 @@ async def portfolio(one: Snapshot, product: str | None) -> Rows:
     """What the first page needs: of every product, or of one."""
     of = {} if product is None else {"product": product}
     rows = {
-        name: await _rows(one, name, of) for name in ("products", "metrics", "target_progress", "violations")
+        name: await one.rows(name, **of) for name in ("products", "metrics", "target_progress", "violations")
     }
     rows["rolling_metrics"] = await one.rows("rolling_metrics", segment=TOTAL, **of)
     stars = [row["north_star"] for row in rows["products"] if row["north_star"]]
     of_stars = of | {"segment": TOTAL, "metric": stars}
-    rows["metric_trends"] = await _rows(one, "metric_trends", of_stars, ("at",))
     rows["months"] = await one.rows("period_metrics", period="month", order=("starts_at",), **of_stars)
     return rows
 
@@ -152,18 +152,33 @@ async def portfolio(one: Snapshot, product: str | None) -> Rows:
 async def mission(one: Snapshot, product: str) -> Rows:
     """What a product's page needs; `products` is empty if there is no such product."""
     of = {"product": product}
-    rows = {name: await _rows(one, name, of) for name in _OF_PRODUCT}
+    rows = {name: await one.rows(name, **of) for name in _OF_PRODUCT}
     rows["rolling_metrics"] = await one.rows("rolling_metrics", segment=TOTAL, **of)
-    rows["metric_trends"] = await _rows(one, "metric_trends", of | {"segment": TOTAL}, ("at",))
     rows["months"] = await one.rows(
         "period_metrics", segment=TOTAL, period="month", order=("starts_at",), **of
     )
-    rows["intervals"] = await _rows(one, "intervals", of | {"segment": TOTAL})
+    rows["intervals"] = await one.rows("intervals", segment=TOTAL, **of)
     rows["statuses"] = await one.counts("rolling_metrics", "metric", "time_window", "status", **of)
     rows["quarantine"] = await one.counts("quarantined_events", "code", replayed_at=None, **of)
     rows["revisions"] = await one.counts("metric_revisions", "metric", "reason", segment=TOTAL, **of)
     rows["log_holes"] = await one.rows("log_holes")
     return rows
+
+
+async def trends(one: Snapshot, windows: Mapping[Name, str], since: datetime | None) -> list[Row]:
+    """The totals of these metrics in these windows at the end of each day, from `since` on."""
+    view = TABLES["metric_trends"]
+    wanted = [
+        and_(view.c.product == product, view.c.metric == metric, view.c.time_window == window)
+        for (product, metric), window in windows.items()
+    ]
+    if not wanted:
+        return []
+    conditions = [view.c.segment == TOTAL, or_(*wanted)]
+    if since is not None:
+        conditions.append(view.c.at >= _bound(since))
+    columns = [view.c[name] for name in ("product", "metric", "time_window", "at", "value")]
+    return await one.select(select(*columns).where(*conditions).order_by(view.c.at))
 
 
 async def metric(one: Snapshot, product: str, name: str) -> Rows:
@@ -172,12 +187,11 @@ async def metric(one: Snapshot, product: str, name: str) -> Rows:
     rows: Rows = {"asked": [of], "products": await one.rows("products", product=product)}
     rows["metrics"] = await one.rows("metrics", product=product, order=("metric",))
     for view in _OF_METRIC:
-        rows[view] = await _rows(one, view, of)
-    rows["annotations"] = await _rows(one, "annotations", {"product": product})
+        rows[view] = await one.rows(view, **of)
+    rows["annotations"] = await one.rows("annotations", product=product)
     total = of | {"segment": TOTAL}
     rows["rolling_metrics"] = await one.rows("rolling_metrics", **total)
-    rows["metric_trends"] = await _rows(one, "metric_trends", total, ("at",))
-    rows["intervals"] = await _rows(one, "intervals", total)
+    rows["intervals"] = await one.rows("intervals", **total)
     rows["periods"] = await one.rows("period_metrics", order=("starts_at", "period"), **total)
     rows["months"] = [row for row in rows["periods"] if row["period"] == "month"]
     rows["statuses"] = await one.counts("rolling_metrics", "time_window", "status", **of)
@@ -212,12 +226,6 @@ async def _latest_revisions(one: Snapshot, of: Mapping[str, object]) -> list[Row
     return await one.select(query.limit(REVISIONS_SHOWN))
 
 
-async def _rows(
-    one: Snapshot, view: str, equal: Mapping[str, object], order: Sequence[str] = ()
-) -> list[Row]:
-    return await one.rows(view, order=order, **equal) if view in TABLES else []
-
-
 # --- what editions need ---------------------------------------------------------------------------------
 
 
@@ -238,7 +246,7 @@ async def edition(one: Snapshot, product: str, period: Period, earlier: Earlier 
     totals of the period of the edition before, as they are now, and `revisions` what changed in it since.
     """
     of = {"product": product}
-    rows: Rows = {name: await _rows(one, name, of, order) for name, order in _OF_EDITION.items()}
+    rows: Rows = {name: await one.rows(name, order=order, **of) for name, order in _OF_EDITION.items()}
     rows["metrics"] = await one.rows("metrics", order=("metric",), **of)
     view = TABLES["period_metrics"]
     kind = of | {"period": period.kind}

@@ -40,6 +40,7 @@ def templates() -> Environment:
     )
     environment.globals.update(asset=asset_path, minute=wording.minute)
     environment.filters["md"] = markdown
+    environment.filters["sentence"] = wording.sentence
     return environment
 
 

@@ -68,43 +68,44 @@ def _groups(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
 
 
 _STATUS_SAYS = {
-    "suppressed": "{} hidden, because too few people stand behind each.",
-    "stale": "{} stale: nothing new has come for longer than agreed.",
-    "no_data": "{} without any event: nobody knows.",
+    "suppressed": ("Hidden", "because too few people stand behind each"),
+    "stale": ("Stale", "for nothing new has come for longer than agreed"),
+    "no_data": ("No data", "for no event has come: nobody knows"),
 }
 
 
 def _values(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
-    found: dict[tuple[str, str], int] = {}
+    found: dict[str, dict[str, int]] = {}
     for row in rows:
         if row["status"] in _STATUS_SAYS:
-            key = (row["metric"], row["status"])
-            found[key] = found.get(key, 0) + int(row["rows"])
-    return [
-        Unknown(
-            titles.get(metric, metric),
-            _STATUS_SAYS[status].format(f"{wording.count(amount, 'value')} {'is' if amount == 1 else 'are'}"),
-            metric,
-        )
-        for (metric, status), amount in sorted(found.items())
-    ]
+            metrics = found.setdefault(row["status"], {})
+            metrics[row["metric"]] = metrics.get(row["metric"], 0) + int(row["rows"])
+    return [_value(status, found[status], titles) for status in _STATUS_SAYS if status in found]
+
+
+def _value(status: str, metrics: dict[str, int], titles: dict[str, str]) -> Unknown:
+    title, reason = _STATUS_SAYS[status]
+    amount = wording.count(sum(metrics.values()), "value")
+    return Unknown(title, f"{amount}, {reason}: {_each(metrics, titles)}.")
 
 
 def _late(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, int]] = {}
     for row in rows:
-        days = wording.count(int(row["rows"]), "day value")
-        found.setdefault(row["metric"], []).append(
-            f"{days} by {wording.said(wording.REASONS, row['reason'])}"
-        )
-    return [
-        Unknown(
-            titles.get(metric, metric),
-            f"Changed after the day was over: {', '.join(reasons)}. More may follow.",
-            metric,
-        )
-        for metric, reasons in sorted(found.items())
-    ]
+        found.setdefault(row["reason"], {})[row["metric"]] = int(row["rows"])
+    return [_changed(reason, metrics, titles) for reason, metrics in sorted(found.items())]
+
+
+def _changed(reason: str, metrics: dict[str, int], titles: dict[str, str]) -> Unknown:
+    days = wording.count(sum(metrics.values()), "day value")
+    return Unknown(
+        f"Changed by {wording.said(wording.REASONS, reason)}",
+        f"{days} after their day was over, and more may follow: {_each(metrics, titles)}.",
+    )
+
+
+def _each(metrics: dict[str, int], titles: dict[str, str]) -> str:
+    return ", ".join(f"{titles.get(name, name)} ({amount:,})" for name, amount in sorted(metrics.items()))
 
 
 def _quarantined(rows: Iterable[Row]) -> list[Unknown]:

@@ -239,6 +239,11 @@ def said(words: Mapping[str, str], code: str) -> str:
     return words.get(code, code.replace("_", " "))
 
 
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning, and nothing else changed."""
+    return text[:1].upper() + text[1:]
+
+
 def count(amount: int, noun: str) -> str:
     """'1 event', '2 events'."""
     return f"{amount:,} {noun if amount == 1 else plural(noun)}"
