@@ -104,22 +104,34 @@ class Proxy:
         way: Way,
         pair: set[asyncio.StreamWriter],
     ) -> None:
+        try:
+            await self._pass_on(reader, writer, way, pair)
+        except OSError:  # one end was reset: so is the other
+            for one in pair:
+                _reset(one)
+
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: Way,
+        pair: set[asyncio.StreamWriter],
+    ) -> None:
         passed = 0
-        with contextlib.suppress(OSError):
-            while data := await reader.read(_CHUNK):
-                while way in self._trouble.held:
-                    await self._over.wait()
-                trouble = self._trouble
-                if trouble.delay_s:
-                    await asyncio.sleep(trouble.delay_s)
-                passed += len(data)
-                if way == "back" and self._cuts(trouble, data, passed):
-                    writer.write(data[: len(data) // 2] if trouble.reset_after else b"")
-                    for one in pair:
-                        _reset(one)
-                    return
-                await self._write(writer, data, trouble.bytes_per_s)
-            writer.write_eof()
+        while data := await reader.read(_CHUNK):
+            while way in self._trouble.held:
+                await self._over.wait()
+            trouble = self._trouble
+            if trouble.delay_s:
+                await asyncio.sleep(trouble.delay_s)
+            passed += len(data)
+            if way == "back" and self._cuts(trouble, data, passed):
+                writer.write(data[: len(data) // 2] if trouble.reset_after else b"")
+                for one in pair:
+                    _reset(one)
+                return
+            await self._write(writer, data, trouble.bytes_per_s)
+        writer.write_eof()
 
     def _cuts(self, trouble: Trouble, data: bytes, passed: int) -> bool:
         if trouble.lose_answer and trouble.lose_answer in data:
