@@ -1,27 +1,16 @@
-"""Makes the first dashboard, dashboards/overview.json: the numbers, and the health of what counts them.
+"""Makes the operators' dashboard, dashboards/overview.json: the numbers, and the health of what counts them.
 
 The JSON is committed, because Grafana reads it from disk; after a change here run
-`.venv/bin/python deploy/grafana/overview.py`. A test compares the two.
+`.venv/bin/python -m deploy.grafana.overview`. A test compares the two.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from grafana_foundation_sdk.builders import prometheus, stat, table, timeseries
-from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
-from grafana_foundation_sdk.cog import variants
-from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import BigValueGraphMode
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
+from deploy.grafana.panels import FOLDER, figure, graph, quantiles, query, rendered, rows, variable
 
-FILE = Path(__file__).parent / "dashboards" / "overview.json"
-
-PROMETHEUS = DataSourceRef("prometheus", "impact-prometheus")
-DATABASE = DataSourceRef("grafana-postgresql-datasource", "impact-database")
+FILE = FOLDER / "overview.json"
 
 NUMBERS_SQL = """\
 SELECT m.title, r.metric, r.role, r.value, m.unit, r.n, r.status, m.evidence, m.direction, r.as_of
@@ -40,70 +29,6 @@ FROM impact.quarantined_events
 WHERE replayed_at IS NULL
 GROUP BY product, code ORDER BY events DESC"""
 HOLES_SQL = "SELECT topic, partition, first_offset, last_offset, reason, found_at FROM impact.log_holes"
-
-
-@dataclass
-class SqlQuery(variants.Dataquery, Builder[variants.Dataquery]):
-    """A query of the PostgreSQL data source, which the SDK has no model of."""
-
-    sql: str
-    ref_id: str = "A"
-
-    def build(self) -> variants.Dataquery:
-        return self
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "refId": self.ref_id,
-            "datasource": DATABASE,
-            "format": "table",
-            "editorMode": "code",
-            "rawQuery": True,
-            "rawSql": self.sql,
-        }
-
-
-def query(expr: str, legend: str, ref_id: str = "A") -> prometheus.Dataquery:
-    """A range query."""
-    return prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(ref_id).range()
-
-
-def quantiles(histogram: str) -> list[prometheus.Dataquery]:
-    """The median, p95 and p99 of a histogram."""
-    return [
-        query(
-            f"histogram_quantile({share}, sum by (le) (rate({histogram}_bucket[$__rate_interval])))",
-            legend,
-            ref_id,
-        )
-        for share, legend, ref_id in ((0.5, "median", "A"), (0.95, "p95", "B"), (0.99, "p99", "C"))
-    ]
-
-
-def graph(title: str, why: str, unit: str, *queries: prometheus.Dataquery) -> timeseries.Panel:
-    """Lines over time, half the width."""
-    panel = timeseries.Panel().title(title).description(why).datasource(PROMETHEUS).unit(unit).min(0)
-    for each in queries:
-        panel.with_target(each)
-    return panel.height(8).span(12)
-
-
-def figure(title: str, why: str, unit: str, expr: str) -> stat.Panel:
-    """One number with its recent course, a quarter of the width."""
-    panel = stat.Panel().title(title).description(why).datasource(PROMETHEUS).unit(unit)
-    return panel.graph_mode(BigValueGraphMode.AREA).with_target(query(expr, title)).height(4).span(6)
-
-
-def rows(title: str, why: str, sql: str, width: int) -> table.Panel:
-    """The rows of a view."""
-    panel = table.Panel().title(title).description(why).datasource(DATABASE)
-    return panel.with_target(SqlQuery(sql)).filterable(True).height(9).span(width)
-
-
-def variable(name: str, label: str, values: str) -> QueryVariable:
-    """A choice at the top of the page."""
-    found = QueryVariable(name).label(label).datasource(PROMETHEUS).query(values)
-    return found.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
 
 
 def overview() -> Dashboard:
@@ -250,10 +175,5 @@ def pipeline(page: Dashboard) -> Dashboard:
     )
 
 
-def rendered() -> str:
-    """The dashboard as the JSON text that is committed."""
-    return json.dumps(overview().build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-
-
 if __name__ == "__main__":
-    FILE.write_text(rendered(), encoding="utf-8")
+    FILE.write_text(rendered(overview()), encoding="utf-8")

@@ -7,14 +7,15 @@ import os
 import re
 import shutil
 import subprocess
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import promql_parser
 import pytest
 from ruamel.yaml import YAML
 
-from deploy.grafana import overview
+from deploy.catalogs import catalogs
+from deploy.grafana import mission, overview, panels
+from impact_schemas.catalog.families import families
 from tests.deploy.composition import compose
 from tests.rig.servers import REPOSITORY
 
@@ -33,19 +34,19 @@ METRIC_NAMES = {
     "impact_aggregator_lag_records",
     "impact_aggregator_freshness_seconds_bucket",
 }
+BOARDS = sorted(path.stem.removeprefix("mission-") for path in panels.FOLDER.glob("mission-*.json"))
 PROMTOOL_MISSING = "promtool is needed: apt-get install prometheus"
 GRAFANA = REPOSITORY / "deploy" / "grafana"
 
 
-@cache
-def dashboard() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(overview.FILE.read_text("utf-8"))
+def dashboard(file: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(file.read_text("utf-8"))
     return loaded
 
 
-def targets(data_source: str) -> Iterator[dict[str, Any]]:
+def targets(file: Path, data_source: str) -> Iterator[dict[str, Any]]:
     """The queries of all panels of one data source."""
-    for panel in dashboard()["panels"]:
+    for panel in dashboard(file)["panels"]:
         if panel.get("datasource", {}).get("uid") == data_source:
             yield from panel["targets"]
 
@@ -60,12 +61,38 @@ def yaml(path: Path) -> Any:
 
 
 def test_the_committed_dashboard_is_the_one_that_the_code_makes() -> None:
-    assert overview.FILE.read_text("utf-8") == overview.rendered()
+    assert overview.FILE.read_text("utf-8") == panels.rendered(overview.overview())
+
+
+@pytest.mark.parametrize("product", BOARDS)
+def test_the_committed_mission_board_is_the_one_of_the_catalog(product: str) -> None:
+    """After a change of an example: `.venv/bin/python -m deploy.grafana.mission`."""
+    catalog = catalogs()[product]
+    assert mission.file_of(product).read_text("utf-8") == mission.text_of(catalog)
+
+
+def test_every_example_has_a_board_of_its_own() -> None:
+    assert set(BOARDS) == set(catalogs())
+    uids = {dashboard(file)["uid"] for file in panels.FOLDER.glob("*.json")}
+    assert len(uids) == len(BOARDS) + 1
+    assert max(map(len, uids)) <= 40  # Grafana's limit
+
+
+@pytest.mark.parametrize("product", BOARDS)
+def test_a_board_asks_for_families_that_its_metrics_have(product: str) -> None:
+    metrics = catalogs()[product].metrics
+    exported = {one.name for name in metrics for one in families(name, metrics)}
+    asked = set()
+    for target in targets(mission.file_of(product), "impact-prometheus"):
+        promql_parser.parse(target["expr"])
+        asked |= set(re.findall(r"^\w+", target["expr"]))
+    assert asked <= exported
+    assert {f"impact_{name}" for name in metrics} <= asked
 
 
 def test_every_prometheus_query_is_valid_and_asks_for_metrics_that_exist() -> None:
-    expressions = [target["expr"] for target in targets("impact-prometheus")]
-    variables = [variable["query"] for variable in dashboard()["templating"]["list"]]
+    expressions = [target["expr"] for target in targets(overview.FILE, "impact-prometheus")]
+    variables = [variable["query"] for variable in dashboard(overview.FILE)["templating"]["list"]]
     expressions += [query.removeprefix("label_values(").rpartition(",")[0] for query in variables]
     assert len(expressions) > 10
     for expression in expressions:
@@ -78,7 +105,7 @@ def test_every_prometheus_query_is_valid_and_asks_for_metrics_that_exist() -> No
 def test_every_data_source_of_the_dashboard_is_provisioned() -> None:
     provisioned = yaml(GRAFANA / "provisioning/datasources/impact.yml")["datasources"]
     assert {source["uid"]: source["type"] for source in provisioned} == {
-        source.uid: source.type_val for source in (overview.PROMETHEUS, overview.DATABASE)
+        source.uid: source.type_val for source in (panels.PROMETHEUS, panels.DATABASE)
     }
     hosts = {re.sub(r"^http://|:\d+$", "", source["url"]) for source in provisioned}
     assert hosts <= set(compose()["services"])

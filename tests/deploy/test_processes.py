@@ -25,6 +25,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
+from deploy.grafana import overview
 from examples.flights import flights
 from impact_database.engine import connect
 from tests.conftest import missing
@@ -252,7 +253,7 @@ def test_a_real_prometheus_scrapes_them_and_answers_the_dashboard(deployment: De
             return 0
 
         wait_until(lambda: answers('up{job=~"ingest|aggregator"} == 1') == 3, "all three are scraped")
-        for target in targets("impact-prometheus"):
+        for target in targets(overview.FILE, "impact-prometheus"):
             expression = promql(target["expr"]).replace('product="x"', 'product="air_travel"')
             expression = expression.replace('window="x"', 'window="all"').replace("[1m]", "[10s]")
             wait_until(lambda: answers(expression) > 0, expression)  # noqa: B023 (called at once)
