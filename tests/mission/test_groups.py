@@ -196,3 +196,14 @@ metrics:
     # two full years between 2023-12-31 and 2026-01-01
     assert _floats(row.gross, row.net) == pytest.approx((1000, 1000 * 0.8 * 0.6 * 0.9 * 0.9**2))
     assert row.source == "study"
+
+
+def test_what_is_left_of_a_whole_is_a_proportion_too() -> None:
+    more = """
+  kept: {title: Kept, difference: {of: visits, minus: missed}, role: impact, windows: [28d]}
+  kept_rate: {title: Kept share, ratio: {numerator: kept, denominator: visits}, role: impact, windows: [28d]}
+"""
+    board = board_of(catalog_of(TEXT + more), {("kept_rate", "{}", "28d"): cell(0.75, 40)})
+    (row,) = contributions.intervals(board, "kept_rate")
+    expected = stats.binomtest(30, 40).proportion_ci(method="wilson")
+    assert _floats(row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_aggregator.mission.trends import Known, Trend, midnight_before, readings, sliding
+from impact_aggregator.mission.trends import Known, Trend, readings, sliding
 from impact_aggregator.partial import Partial
 from impact_aggregator.values import Formula, Input, Reading, Term, reading_of
-from impact_aggregator.windows import ALL_TIME, DAY, HOUR, WINDOWS
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 from impact_schemas.catalog import parse_catalog
 
 if TYPE_CHECKING:
@@ -129,9 +129,3 @@ def test_what_is_unknown_is_not_there() -> None:
     assert trend.at(START + 3 * DAY) is None
     assert [at for at, _ in trend.since(START - 9 * DAY)] == [START, START + 2 * DAY]
     assert trend.last == START + 2 * DAY
-
-
-def test_the_window_before_ends_where_this_one_begins() -> None:
-    now = START + 100 * DAY + 5 * HOUR
-    first_of_window = WINDOWS["28d"].first_bucket(now)
-    assert midnight_before("28d", now) == first_of_window

@@ -185,8 +185,7 @@ def _two_values(
     if not is_followed(window):
         return None
     launch = end_of(launched) - DAY
-    moment = min(board.now, until)
-    if moment < launch + length_of(window):
+    if min(board.now, until) < launch + length_of(window) + board.lag(name):
         return None
     trend = board.trend(name, segment, window)
     before = trend.at(launch)

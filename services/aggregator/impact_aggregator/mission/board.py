@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission.trends import NO_TREND, Known, Trend
 from impact_aggregator.values import Reading, Spread
-from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EPOCH = date(1970, 1, 1)
 _MAIN_AT_MOST = 90 * DAY
+_BLOCKS = {"day": DAY, "week": 7 * DAY, "month": 31 * DAY}
 
 
 class Cell(NamedTuple):
@@ -46,6 +47,7 @@ class Board:
     cells: Mapping[str, Mapping[str, Mapping[str, Cell]]]
     trends: Mapping[tuple[str, str, str], Trend]  # by metric, segment and window: closed days
     now: int
+    blocks: Mapping[str, str] = field(default_factory=dict)  # protected metrics: the grid of their blocks
 
     @property
     def product(self) -> str:
@@ -68,6 +70,18 @@ class Board:
     def trend(self, metric: str, segment: str, window: str) -> Trend:
         """The closed days of one value."""
         return self.trends.get((metric, segment, window), NO_TREND)
+
+    def before(self, metric: str, segment: str, window: str, span: int) -> Known | None:
+        """The value a span (microseconds) ago, right before the window that it is now.
+
+        A window holds the running day, unless it is made of closed blocks.
+        """
+        midnight = floor(self.now, DAY) + (0 if metric in self.blocks else DAY)
+        return self.trend(metric, segment, window).at(midnight - span)
+
+    def lag(self, metric: str) -> int:
+        """How far (microseconds) the value now may be behind: up to a block of a protected metric."""
+        return _BLOCKS[self.blocks[metric]] if metric in self.blocks else 0
 
     def known(self, metric: str, segment: str, window: str) -> Known | None:
         """The value now, in the form of a trend's."""

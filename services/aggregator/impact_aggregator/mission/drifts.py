@@ -16,7 +16,7 @@ from impact_aggregator.mission.segments import groups, split_of
 from impact_aggregator.mission.trends import ADDITIVE, Known, is_followed, length_of
 from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
 from impact_aggregator.rules import TOTAL
-from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,12 +53,13 @@ def _change(metric: Metric, kind: estimates.Kind, before: Known, after: Known, d
 
 def _change_now(board: Board, name: str, segment: str, window: str, over: int) -> _Change | None:
     metric = board.catalog.metrics[name]
-    before = board.trend(name, segment, window).at(floor(board.now, DAY) + DAY - over)
+    before = board.before(name, segment, window, over)
     after = board.known(name, segment, window)
     if before is None or after is None:
         return None
     done = 1.0
-    if window != ALL_TIME and metric.aggregate in ADDITIVE and WINDOWS[window].resolution == "1d":
+    is_running = name not in board.blocks and metric.aggregate in ADDITIVE
+    if is_running and window != ALL_TIME and WINDOWS[window].resolution == "1d":
         length = WINDOWS[window].length
         done = (length - DAY + board.now % DAY) / length
     return _change(metric, estimates.kind_of(board.catalog, metric), before, after, done)

@@ -25,14 +25,16 @@ def kind_of(catalog: Catalog, metric: Metric) -> Kind:
     A ratio is a proportion if every event above the line is one of those below it.
     """
     if metric.ratio is not None:
-        above, below = catalog.metrics[metric.ratio.numerator], catalog.metrics[metric.ratio.denominator]
-        return "proportion" if _is_part(above, below) else "other"
+        return "proportion" if _is_part(catalog, *metric.derived_from) else "other"
     if metric.aggregate == "mean":
         return "mean"
     return "count" if metric.aggregate in ("count", "unique") else "other"
 
 
-def _is_part(part: Metric, whole: Metric) -> bool:
+def _is_part(catalog: Catalog, name: str, of: str) -> bool:
+    part, whole = catalog.metrics[name], catalog.metrics[of]
+    if part.difference is not None:  # what is left of a whole without a part of it
+        return part.difference.of == of and _is_part(catalog, part.difference.minus, of)
     return (
         part.aggregate == whole.aggregate == "count"
         and set(part.event) <= set(whole.event)

@@ -61,7 +61,7 @@ class Evaluation:
         self._catalogs: Mapping[str, Catalog] = {}
         self._metrics = Metrics({}, {})
         self._generation = -1
-        self._protected: set[Name] = set()
+        self._blocks: dict[Name, str] = {}  # the grids of protected metrics
         self._offered: tuple[Mapping[str, Catalog], Metrics, int] | None = None
         self._forget()
 
@@ -78,8 +78,8 @@ class Evaluation:
         news = self._rolling.take_news()
         if self._offered is not None and self._offered[2] == self._rolling.generation:
             (self._catalogs, self._metrics, self._generation), self._offered = self._offered, None
-            self._protected = {
-                (product, name)
+            self._blocks = {
+                (product, name): family.block
                 for product, catalog in self._catalogs.items()
                 for family in families(catalog)
                 for name in family.protected
@@ -122,7 +122,8 @@ class Evaluation:
             self._learn(self._rolling.points)
             self._without = {*self._touched}
         else:
-            self._learn(news.points.values())
+            for name in self._learn(news.points.values()) & self._blocks.keys():
+                self._waiting.setdefault(name, set()).update(self._followed(name))  # a block was decided
             for one in news.earlier:
                 self._follow_later(one.product, one.metric, one.segment)
         if before is None or news.is_all or floor(before, DAY) != floor(now, DAY):
@@ -132,27 +133,32 @@ class Evaluation:
             self._touched.update(self._names())
         self._moment = now
 
-    def _learn(self, points: Iterable[Point]) -> None:
+    def _learn(self, points: Iterable[Point]) -> set[Name]:
+        """Takes up the points; gives the metrics of those that are others than before."""
+        changed = set()
         for point in points:
             product, metric, _, segment = point.series
             segments = self._cells[product].setdefault(metric, {})
+            cell = Cell(point.reading, point.spread)
             if point.reading.status == GONE:
                 segments.pop(segment, None)
                 self._gone.add(point.series.series_id)
+            elif segments.setdefault(segment, {}).get(point.window) == cell:
+                continue
             else:
-                segments.setdefault(segment, {})[point.window] = Cell(point.reading, point.spread)
-            self._touched.add((product, metric))
+                segments[segment][point.window] = cell
+            changed.add((product, metric))
+        self._touched |= changed
+        return changed
 
     def _follow_later(self, product: str, metric: str, segment: str) -> None:
         """A day before today has changed: that of a counted metric, and of those that are made of it."""
         changed = {(product, metric): {segment}}
         for name in {**changed, **self._metrics.derived_of(changed)}:
-            if segment in self._followed(name):
+            if name not in self._blocks and segment in self._followed(name):
                 self._waiting.setdefault(name, set()).add(segment)
 
     def _followed(self, name: Name) -> list[str]:
-        if name in self._protected:  # day buckets are not for anybody's eyes
-            return []
         return to_follow(self._catalogs[name[0]], name[1], self._cells[name[0]].get(name[1], {}))
 
     def _names(self) -> Iterator[Name]:
@@ -200,20 +206,22 @@ class Evaluation:
                 self._touched.add(name)
 
     async def _follow(self, connection: AsyncConnection, name: Name, segment: str, today: int) -> int:
-        followed = await trend_rows.follow(connection, self._metrics, name, segment, today)
+        block = self._blocks.get(name)
+        followed = await trend_rows.follow(connection, self._metrics, name, segment, today, block)
         product, metric = name
         for window, trend in followed.by_window.items():
             self._trends[product][metric, segment, window] = trend
         if self._seen.get(name, followed.seen) != followed.seen:  # no data became nothing, or the reverse
             self._waiting[name].update(set(self._followed(name)) - {segment})
         self._seen[name] = followed.seen
-        return max(followed.rows_read, 1)
+        return max(followed.cost, 1)
 
     def _judge(self, now: int) -> None:
         ready = self._touched - self._without
         self._touched -= ready
         for product in {name[0] for name in ready}:
-            board = Board(self._catalogs[product], self._cells[product], self._trends[product], now)
+            blocks = {metric: block for (owner, metric), block in self._blocks.items() if owner == product}
+            board = Board(self._catalogs[product], self._cells[product], self._trends[product], now, blocks)
             for metric in sorted(name[1] for name in ready if name[0] == product):
                 self._rows.replace((product, metric), meaning.of_metric(board, metric))
             if not any(name[0] == product for name in self._without):

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission.board import is_better, is_worse, to_nanos
-from impact_aggregator.mission.trends import is_followed, midnight_before
+from impact_aggregator.mission.trends import is_followed, length_of
 from impact_aggregator.rules import TOTAL
 from impact_schemas import numbers
 
@@ -71,7 +71,7 @@ def change_of(board: Board, name: str, segment: str, window: str) -> float | Non
     if not is_followed(window):
         return None
     now = board.cell(name, segment, window).value
-    before = board.trend(name, segment, window).at(midnight_before(window, board.now))
+    before = board.before(name, segment, window, length_of(window))
     if now is None or before is None or before.value == 0:
         return None
     return (now - before.value) / abs(before.value)

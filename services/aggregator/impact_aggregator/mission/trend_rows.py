@@ -1,4 +1,4 @@
-"""Trends in SQL: read from the day buckets, and kept in `trend_day`, where only differences are written."""
+"""Trends in SQL: from day buckets, or published blocks, to `trend_day`; only differences are written."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from sqlalchemy import select
 from impact_aggregator.bucket_rows import partial_of
 from impact_aggregator.mission.trends import KEPT_DAYS, Trend, first_day_needed, is_followed, readings
 from impact_aggregator.partial import Partial
+from impact_aggregator.protection.blocks import block_end, closed_before, window_first
+from impact_aggregator.protection.windows import ProtectedWindows, published_cells
 from impact_aggregator.rules import TOTAL
+from impact_aggregator.values import Reading
 from impact_aggregator.windows import DAY
 from impact_database import bulk
 from impact_schemas.tables import bucket, trend_day
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from impact_aggregator.mission.trends import Days
-    from impact_aggregator.values import Metrics, Name, Reading
+    from impact_aggregator.protection.windows import Cells
+    from impact_aggregator.values import Metrics, Name
 
 _FIRST_DAY = -719_162 * DAY  # 0001-01-01, the first that both databases know
 
@@ -30,35 +34,28 @@ class Followed(NamedTuple):
     """The trends of one segment, and what it took to work them out."""
 
     by_window: dict[str, Trend]
-    seen: frozenset[int]  # days with events of the metric's types
-    rows_read: int
+    seen: frozenset[int]  # days with events of the metric's types; of a protected one its blocks
+    cost: int  # rows that were read, or merged
+
+
+Readings = dict[str, list[tuple[int, Reading]]]  # by window: midnights that ended days, in order
 
 
 async def follow(
-    connection: AsyncConnection, metrics: Metrics, name: Name, segment: str, today: int
+    connection: AsyncConnection, metrics: Metrics, name: Name, segment: str, today: int, block: str | None
 ) -> Followed:
-    """Works the trends of one segment out anew, up to yesterday, and writes what differs."""
+    """Works the trends of one segment out anew, up to yesterday, and writes what differs.
+
+    `block`: the grid of a protected metric, of which only published blocks are looked at.
+    """
     windows = [window for window in metrics.definition(name).windows if is_followed(window)]
-    oldest = today - KEPT_DAYS * DAY
-    needed = [first_day_needed(window, oldest) for window in windows]
-    start = _FIRST_DAY if 0 in needed else min(needed, default=today)
-    parts = await _days(connection, metrics.series_of_parts(name, segment), start, today - DAY)
-    totals = await _seen(connection, metrics.series_of_parts(name, TOTAL), start, today - DAY)
-    seen = frozenset(day for days in totals for day in days)
-    trends: dict[str, list[tuple[int, Reading]]] = {}
-    if seen:
-        first = max(min(seen), oldest)
-        for window in windows:
-            found = readings(
-                metrics.definition(name), metrics.formula(name), parts, totals, window, first, today - DAY
-            )
-            trends[window] = [(first + (place + 1) * DAY, reading) for place, reading in enumerate(found)]
-    read = await _write(connection, metrics.series(name, segment).series_id, trends)
-    read += sum(len(days) for days in (*parts, *totals))
+    if block is None:
+        found, seen, read = await _of_days(connection, metrics, (name, segment), windows, today)
+    else:
+        found, seen, read = await _of_blocks(connection, metrics, (name, segment), windows, (today, block))
+    read += await _write(connection, metrics.series(name, segment).series_id, found)
     by_window = {
-        window: Trend(found[0][0], (reading for _, reading in found))
-        for window, found in trends.items()
-        if found
+        window: Trend(days[0][0], (reading for _, reading in days)) for window, days in found.items() if days
     }
     return Followed(by_window, seen, read)
 
@@ -72,6 +69,68 @@ async def followed_series(connection: AsyncConnection) -> set[int]:
     """The series that have trends in SQL."""
     rows = await connection.execute(select(trend_day.c.series_id).distinct())
     return {row.series_id for row in rows}
+
+
+async def _of_days(
+    connection: AsyncConnection,
+    metrics: Metrics,
+    of: tuple[Name, str],
+    windows: Sequence[str],
+    today: int,
+) -> tuple[Readings, frozenset[int], int]:
+    name, segment = of
+    oldest = today - KEPT_DAYS * DAY
+    needed = [first_day_needed(window, oldest) for window in windows]
+    start = _FIRST_DAY if 0 in needed else min(needed, default=today)
+    parts = await _days(connection, metrics.series_of_parts(name, segment), start, today - DAY)
+    totals = await _seen(connection, metrics.series_of_parts(name, TOTAL), start, today - DAY)
+    seen = frozenset(day for days in totals for day in days)
+    found: Readings = {}
+    first = max(min(seen, default=today), oldest)
+    metric, formula = metrics.definition(name), metrics.formula(name)
+    for window in windows:
+        values = readings(metric, formula, parts, totals, window, first, today - DAY)
+        found[window] = [(first + (place + 1) * DAY, reading) for place, reading in enumerate(values)]
+    return found, seen, sum(len(days) for days in (*parts, *totals))
+
+
+async def _of_blocks(
+    connection: AsyncConnection,
+    metrics: Metrics,
+    of: tuple[Name, str],
+    windows: Sequence[str],
+    until: tuple[int, str],
+) -> tuple[Readings, frozenset[int], int]:
+    """A protected value at the end of a day is what the blocks that were closed by then say."""
+    (name, segment), (today, block) = of, until
+    ids = {*metrics.series_of_parts(name, segment), *metrics.series_of_parts(name, TOTAL)}
+    cells = await published_cells(connection, ids)
+    starts = frozenset(cell.block_start for ones in cells.values() for cell in ones)
+    oldest = today - (KEPT_DAYS - 1) * DAY
+    first = max(block_end(block, min(starts)), oldest) if starts else today + DAY
+    reader, merges = ProtectedWindows(metrics), 0
+    found: Readings = {window: [] for window in windows}
+    for window in windows:
+        closed, reading = None, None
+        for at in range(first, today + DAY, DAY):
+            if closed != closed_before(block, at) or reading is None:
+                closed = closed_before(block, at)
+                within = _closed_cells(cells, block, closed, window_first(window, block, at))
+                merges += sum(map(len, within.values()))
+                reading = reader.of_cells(name, segment, within, is_waiting=False).reading
+            found[window].append((at, reading))
+    return found, starts, merges
+
+
+def _closed_cells(cells: Cells, block: str, closed: int, first: int | None) -> Cells:
+    return {
+        series_id: [
+            cell
+            for cell in ones
+            if (first is None or cell.block_start >= first) and block_end(block, cell.block_start) <= closed
+        ]
+        for series_id, ones in cells.items()
+    }
 
 
 async def _days(
@@ -119,9 +178,7 @@ def _add(days: Days, day: int, partial: Partial) -> None:
         there.merge(partial)
 
 
-async def _write(
-    connection: AsyncConnection, series_id: int, trends: dict[str, list[tuple[int, Reading]]]
-) -> int:
+async def _write(connection: AsyncConnection, series_id: int, trends: Readings) -> int:
     """Gives how many rows were there."""
     key = (trend_day.c.series_id,)
     rows = await bulk.select_by_key(connection, tuple(trend_day.c), key, [(series_id,)])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.partial import Partial
 from impact_aggregator.values import Formula, Input, Reading, reading_of
-from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
@@ -90,14 +90,6 @@ def is_followed(window: str) -> bool:
 def length_of(window: str) -> int:
     """How far back (microseconds) the value of `window` is compared with: its own length."""
     return COMPARED_DAYS * DAY if window == ALL_TIME else WINDOWS[window].length
-
-
-def midnight_before(window: str, now: int) -> int:
-    """The end of the window of the same length right before the one at `now`.
-
-    That one reaches to the end of the running day.
-    """
-    return floor(now, DAY) + DAY - length_of(window)
 
 
 def first_day_needed(window: str, first: int) -> int:

@@ -82,7 +82,7 @@ class ProtectedWindows:
             if name in self._grids
         }
         wanted = {name: texts for name, texts in wanted.items() if texts}
-        cells = await _cells(connection, self._ids(wanted))
+        cells = await published_cells(connection, self._ids(wanted))
         for name, texts in wanted.items():
             for segment in texts:
                 found = {
@@ -114,11 +114,14 @@ class ProtectedWindows:
         }
         is_too_short = first is not None and block_start(kind, end - 1) < first
         is_waiting = grid.is_waiting or (is_too_short and bool(grid.accounted))
-        shown = self._of_cells(name, segment, within, is_waiting=is_waiting)
+        shown = self.of_cells(name, segment, within, is_waiting=is_waiting)
         return shown._replace(extent=Extent(shown.extent.hidden, first, end))
 
-    def _of_cells(self, name: Name, segment: str, cells: Cells, *, is_waiting: bool) -> Shown:
-        """`is_waiting`: whether there are events that no block of these could show yet."""
+    def of_cells(self, name: Name, segment: str, cells: Cells, *, is_waiting: bool) -> Shown:
+        """What these cells of the segment's parts, and of the total's, say together.
+
+        `is_waiting`: whether there are events that no block of these could show yet.
+        """
         parts = [cells[series_id] for series_id in self._metrics.series_of_parts(name, segment)]
         hidden = {cell.block_start for part in parts for cell in part if cell.is_hidden}
         open_cells = [[cell for cell in part if not cell.is_hidden] for part in parts]
@@ -144,7 +147,7 @@ class ProtectedWindows:
         if not periods:
             return
         segments = await self._segments(connection, grid)
-        cells = await _cells(connection, self._ids(segments))
+        cells = await published_cells(connection, self._ids(segments))
         rows, named = [], []
         for name, texts in segments.items():
             for segment in texts:
@@ -156,7 +159,7 @@ class ProtectedWindows:
                         within[part] for part in self._metrics.series_of_parts(name, segment)
                     ):
                         continue
-                    shown = self._of_cells(name, segment, within, is_waiting=False)
+                    shown = self.of_cells(name, segment, within, is_waiting=False)
                     key = (one.series_id, period.kind, period.starts_at, period.ends_at)
                     rows.append((*key, *shown.reading, now, shown.extent.hidden))
         await bulk.insert_missing(connection, tuple(series.c), sorted(named))
@@ -200,7 +203,8 @@ def _periods(grid: Grid, block: int) -> Iterator[Period]:
     return (period for period in periods_of(block) if grid.end(block) <= period.ends_at)
 
 
-async def _cells(connection: AsyncConnection, ids: Collection[int]) -> Cells:
+async def published_cells(connection: AsyncConnection, ids: Collection[int]) -> Cells:
+    """The cells of each series in every decided block."""
     cells: Cells = defaultdict(list)
     ordered = sorted(ids)
     columns: Any = tuple(block_cell.c)
