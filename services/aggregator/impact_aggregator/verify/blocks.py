@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from impact_aggregator.verify.comparison import SQLITE_SLACK, Difference
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Name = tuple[str, str]  # product, metric
 _ONE = 10**9
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Frozen(NamedTuple):
@@ -36,10 +38,11 @@ class Frozen(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """One row of rolling_metrics."""
+    """One row of rolling_metrics or period_metrics."""
 
+    kind: str  # rolling or period
     name: Name
-    window: str
+    window: str  # or kind of period
     segment: str
     start: int | None
     end: int
@@ -67,6 +70,10 @@ _SHOWN = """
 SELECT product, metric, time_window, segment, window_start, window_end, value, n, status
 FROM rolling_metrics WHERE hidden_blocks IS NOT NULL
 """
+_PERIODS = """
+SELECT product, metric, period, segment, starts_at, ends_at, value, n, status
+FROM period_metrics WHERE hidden_blocks IS NOT NULL
+"""
 
 
 async def published_blocks(one: Snapshot) -> Blocks:
@@ -78,10 +85,11 @@ async def published_blocks(one: Snapshot) -> Blocks:
         frozen = Frozen(to_micros(start), bool(hidden), bool(restated), n, *totals)
         found[(product, metric), segment].append(frozen)
     shown = []
-    for row in await one.rows(_SHOWN):
-        product, metric, window, segment, start, end, value, n, status = row.values()
-        span = (None if start is None else to_micros(start), to_micros(end))
-        shown.append(Shown((product, metric), window, segment, *span, _nanos(value), n, status))
+    for kind, query in (("rolling", _SHOWN), ("period", _PERIODS)):
+        for row in await one.rows(query):
+            product, metric, window, segment, start, end, value, n, status = row.values()
+            span = (None if start is None else to_micros(start), to_micros(end))
+            shown.append(Shown(kind, (product, metric), window, segment, *span, _nanos(value), n, status))
     return Blocks(found, shown)
 
 
@@ -108,10 +116,10 @@ def _is_kept(frozen: Iterable[Frozen]) -> bool:
 def _of_window(shown: Shown, metric: Metric, blocks: Blocks) -> Iterator[Difference]:
     ratio = metric.definition.ratio
     names = (metric.name,) if ratio is None else (ratio.numerator, ratio.denominator)
-    parts = [_within(blocks, (metric.product, name), shown) for name in names]
+    parts = [_within(blocks, (metric.product, name), shown, metric.block or "") for name in names]
     open_cells = [[cell for cell in part if not cell.is_hidden] for part in parts]
     is_hidden = not any(open_cells) and any(parts)
-    place = (shown.name, "rolling", shown.window, shown.segment)
+    place = (shown.name, shown.kind, shown.window, shown.segment)
     if shown.status in ("suppressed", "no_data"):
         if shown.value is not None or (shown.status == "suppressed" and shown.n is not None):
             yield _difference(place, "value", "hidden", "shown")
@@ -132,9 +140,23 @@ def _of_window(shown: Shown, metric: Metric, blocks: Blocks) -> Iterator[Differe
             yield _difference(place, "value", _plain(right), _plain(shown.value))
 
 
-def _within(blocks: Blocks, name: Name, shown: Shown) -> list[Frozen]:
+def _within(blocks: Blocks, name: Name, shown: Shown, block: str) -> list[Frozen]:
     found = blocks.cells.get((name, shown.segment), ())
-    return [cell for cell in found if (shown.start or cell.start) <= cell.start < shown.end]
+    first = shown.start
+    return [
+        cell
+        for cell in found
+        if (first is None or first <= cell.start) and _end(cell.start, block) <= shown.end
+    ]
+
+
+def _end(start: int, block: str) -> int:
+    began = _EPOCH + timedelta(microseconds=start)
+    if block == "month":
+        ended = began.replace(year=began.year + began.month // 12, month=began.month % 12 + 1)
+    else:
+        ended = began + timedelta(days=1 if block == "day" else 7)
+    return (ended - _EPOCH) // timedelta(microseconds=1)
 
 
 def _small_ones(metric: Metric, blocks: Blocks, recount: Recount) -> Iterator[Difference]:
