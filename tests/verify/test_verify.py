@@ -85,7 +85,7 @@ async def test_every_aggregate_condition_and_cut_is_found_equal(counting: Counti
         one.buckets >= 6 for one in compared.values() if one.metric in ("visits", "minutes", "p50", "last")
     )
     assert all(one.rolling for one in compared.values())
-    assert all(one.periods for one in compared.values())
+    assert all(one.periods for one in compared.values() if one.metric != "few")  # whose blocks are not decided
 
 
 async def test_late_duplicate_conflicting_taken_back_and_corrected_events_are_found_equal(

@@ -17,6 +17,7 @@ from impact_cli.catalog_commands import catalog_app
 from impact_cli.key_commands import keys_app
 from impact_cli.looking_commands import app as looking_app
 from impact_cli.options import DEFAULT_DATA, AsJson, CatalogPath, Data, Host, Port, overridden, settings_of
+from impact_cli.privacy_commands import privacy_app
 from impact_cli.quarantine_commands import quarantine_app
 from impact_cli.report_commands import report_app
 from impact_cli.sending_commands import app as sending_app
@@ -151,5 +152,6 @@ app.add_typer(looking_app)
 app.add_typer(catalog_app, name="catalog", no_args_is_help=True)
 app.add_typer(keys_app, name="keys", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine", no_args_is_help=True)
+app.add_typer(privacy_app, name="privacy", no_args_is_help=True)
 app.add_typer(report_app, name="report")
 app.add_typer(subjects_app, name="subjects", no_args_is_help=True)

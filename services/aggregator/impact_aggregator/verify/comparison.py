@@ -153,12 +153,12 @@ class Comparison:
             ("value", "e_value", "f_value", "tolerance"),
         ))  # fmt: skip
 
-    def note_compared(self, names: Iterable[tuple[str, str]]) -> None:
-        """Rolling values that were compared elsewhere: the metric of each."""
-        for name, rows in Counter(names).items():
+    def note_compared(self, values: Iterable[tuple[str, tuple[str, str]]]) -> None:
+        """Values that were compared elsewhere: kind and metric of each."""
+        for (kind, name), rows in Counter(values).items():
             if name in self._numbers:
-                row = [self._numbers[name], rows]
-                self._sql.execute("INSERT INTO compared VALUES ('rolling', ?, ?)", row)
+                row = [kind, self._numbers[name], rows]
+                self._sql.execute("INSERT INTO compared VALUES (?, ?, ?)", row)
 
     def fill_ratios(self) -> None:
         """Ratios from their two parts, which are rolled up apart."""

@@ -263,7 +263,7 @@ def _report(recount: Recount, comparison: Comparison, published: _Published, pro
         comparison.compare_periods(published.pending.periods)
     apart = list(_ledger_differences(published.ledger, recount.ledger()))
     apart += block_differences(published.blocks, recount.metrics, recount)
-    comparison.note_compared(shown.name for shown in published.blocks.shown)
+    comparison.note_compared((shown.kind, shown.name) for shown in published.blocks.shown)
     differing = comparison.total() + len(apart)
     return Report(
         equal=not differing,
