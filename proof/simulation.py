@@ -241,6 +241,9 @@ class _Reader:
         if not self._grouped or partition in self._life.assigned:
             self._positions()[partition] = offset
 
+    def leave(self, partition: Partition) -> None:
+        self._positions().pop(partition, None)
+
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         await self._world.step(self._life)
         if self._world.happens("no log"):
@@ -487,12 +490,18 @@ def _template() -> bytes:
     return made
 
 
+@cache
+def _compiled() -> dict[Any, Any]:
+    """SQLAlchemy's compiled statements, for all databases: to compile them takes longer than to run them."""
+    return {}
+
+
 def _database() -> Engine:
     raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     raw.deserialize(_template())
     engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return engine
+    return engine.execution_options(compiled_cache=_compiled())
 
 
 def main() -> int:
