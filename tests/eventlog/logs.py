@@ -54,18 +54,20 @@ class Log:
 
     @asynccontextmanager
     async def reader(self, **options: Any) -> AsyncIterator[EventLogReader]:
-        """`options` are the adapters' own; on Kafka it reads without a group unless one is given."""
-        reader: EventLogReader
-        if self.settings is not None:
-            reader = KafkaReader(self.settings, [self.topic], **{"group": None, **options})
-        else:
-            assert self.path is not None
-            reader = EmbeddedReader(self.path, [self.topic], **options)
+        """Started, and stopped in the end."""
+        reader = self.new_reader(**options)
         await reader.start()
         try:
             yield reader
         finally:
             await reader.stop()
+
+    def new_reader(self, **options: Any) -> EventLogReader:
+        """`options` are the adapters' own; on Kafka it reads without a group unless one is given."""
+        if self.settings is not None:
+            return KafkaReader(self.settings, [self.topic], **{"group": None, **options})
+        assert self.path is not None
+        return EmbeddedReader(self.path, [self.topic], **options)
 
     async def everything(self) -> list[Record]:
         """All records from the beginning, read anew."""
