@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, make_url
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "impact"
 STATEMENT_TIMEOUT_MS = 60_000  # far below max_poll_interval: a stuck database must not cost the group
+
+
+# seconds without a word, between questions, questions; milliseconds for what was sent and not confirmed
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 
 
 class UnsupportedDatabase(ValueError):
@@ -59,12 +64,27 @@ def _connect_postgresql(url: URL) -> AsyncEngine:
         "statement_timeout": str(STATEMENT_TIMEOUT_MS),
         "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),
     }
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(drivername="postgresql+asyncpg"),
         pool_pre_ping=True,
         pool_size=5,
         connect_args={"server_settings": settings, "timeout": 10},
     )
+    event.listen(engine.sync_engine, "connect", _notice_a_dead_peer)
+    return engine
+
+
+def _notice_a_dead_peer(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    """A server whose machine is gone closes nothing: the kernel asks after it, and gives up in 30 s."""
+    raw: Any = connection
+    transport = raw.driver_connection._transport  # noqa: SLF001 - the driver gives no other way to its socket
+    peer = transport.get_extra_info("socket")
+    if peer.family == socket.AF_UNIX:
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # not every system has all of them
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _connect_sqlite(url: URL) -> AsyncEngine:

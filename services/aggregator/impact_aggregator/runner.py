@@ -23,7 +23,7 @@ from impact_aggregator.mission.gauges import MissionGauges
 from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
-from impact_aggregator.store import ClaimLost, LogReplaced, Store
+from impact_aggregator.store import ClaimLost, Store, check_end
 from impact_aggregator.values import Metrics
 from impact_eventlog import LogHole, LogUnavailable
 
@@ -42,6 +42,8 @@ POLL_S = 0.5
 TICK_S = 1.0
 LAG_S = 5.0
 RETRY_S = 1.0
+HUNG_S = 300.0  # no turn or tick takes that long: each statement and each lock ends after 60 s
+CLOSE_S = 10.0  # for a transaction under way at the end
 STALL_S = 120.0  # records wait, nothing fails, nothing moves: the client is stuck, a new process is not
 
 log = structlog.get_logger(__name__)
@@ -90,6 +92,7 @@ class Aggregator:
         self._superseded_hash = ""  # of our own catalog, once another process made another one active
         self._claims: dict[Partition, tuple[int, Claim]] = {}  # with the assignment that it belongs to
         self._stopping = asyncio.Event()
+        self._under_way: dict[str, float] = {}  # turn and tick, each since when
         self._healthy_at = float("-inf")
 
     def business_gauges(self) -> bytes:
@@ -144,6 +147,7 @@ class Aggregator:
 
     async def _consume(self) -> None:
         while not self._stopping.is_set():
+            self._under_way["turn"] = time.monotonic()
             try:
                 await self._take_turn()
                 self._healthy_at = time.monotonic()
@@ -251,7 +255,7 @@ class Aggregator:
         # once before any seek: a fetch under way holds the next request to a broker up for half a second
         ends = await self._reader.end_offsets(new)
         for partition, claim in claims.items():
-            _check_log_holds(claim, ends[partition])
+            check_end(partition, claim.next_offset, ends[partition])
             self._reader.seek(partition, claim.next_offset)
             self._claims[partition] = (assignment[partition], claim)
 
@@ -313,7 +317,7 @@ class Aggregator:
 
     async def _keep_ticking(self) -> None:
         while not self._stopping.is_set():
-            started = time.monotonic()
+            self._under_way["tick"] = started = time.monotonic()
             try:
                 leads = await _finish(self._rolling.tick())
             except (SQLAlchemyError, OSError) as error:
@@ -323,7 +327,7 @@ class Aggregator:
             if leads:
                 self._metrics.tick.observe(time.monotonic() - started)
                 await self._evaluate()
-            took = time.monotonic() - started
+            took = time.monotonic() - self._under_way.pop("tick")
             await self._pause(max(TICK_S - took, 2 * took))  # never more than a third of the time
 
     async def _evaluate(self) -> None:
@@ -343,6 +347,7 @@ class Aggregator:
             except LogUnavailable:
                 ends = {}
             now = time.monotonic()
+            self._refuse_to_hang(now)
             self._metrics.lag.clear()
             for partition, end in ends.items():
                 if partition not in self._claims:
@@ -357,22 +362,21 @@ class Aggregator:
                     )
             await self._pause(LAG_S)
 
-
-def _check_log_holds(claim: Claim, end: int) -> None:
-    """Raises LogReplaced if records that are counted are not in the log."""
-    if end < claim.next_offset:
-        partition = claim.partition
-        raise LogReplaced(
-            f"{partition.topic}-{partition.number} ends at offset {end}, but {claim.next_offset} of its"
-            " records are counted: bring the whole log back, or start with an empty database"
-        )
+    def _refuse_to_hang(self, now: float) -> None:
+        """A database that neither answers nor closes its connection would be waited for without end."""
+        for what, began in self._under_way.items():
+            if now - began > HUNG_S:
+                raise Stalled(f"a {what} has not ended for {HUNG_S:.0f} s: the database does not answer")
 
 
 async def _finish(work: Coroutine[object, object, T]) -> T:
-    """Awaits a transaction to its end even if cancelled: one cut off leaves a dirty connection."""
+    """Awaits a transaction to its end even if cancelled: one cut off leaves a dirty connection.
+
+    One that does not end in time is left to the end of the process.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await asyncio.wait([task], timeout=CLOSE_S)
         raise

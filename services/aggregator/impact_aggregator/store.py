@@ -23,6 +23,7 @@ from impact_aggregator.revisions import Revisions
 from impact_aggregator.rules import Series
 from impact_aggregator.windows import ALL_TIME, DAY
 from impact_database import bulk
+from impact_database.engine import read_only
 from impact_eventlog import Partition
 from impact_schemas.tables import (
     amendment,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from impact_aggregator.events import Quarantined
     from impact_aggregator.rules import Rules
-    from impact_eventlog import LogHole
+    from impact_eventlog import EventLogReader, LogHole
 
 INDEX_EVENTS = 10_000  # in one entry of the log index
 CACHE_BYTES = 128 * 1024 * 1024  # for each of the cache's two halves
@@ -67,6 +68,39 @@ class _IndexEntry(NamedTuple):
     events: int
     least_time: int
     greatest_time: int
+
+
+async def check_log(engine: AsyncEngine, reader: EventLogReader) -> None:
+    """Raises LogReplaced if what is counted is not in this log: to be asked before anything is appended."""
+    table = claim.c
+    statement = select(table.topic, table.partition, table.log_id, table.next_offset)
+    async with read_only(engine).connect() as connection:
+        rows = (await connection.execute(statement)).all()
+    partitions = reader.assignment()
+    counted = [row for row in rows if Partition(row.topic, row.partition) in partitions]
+    ends = await reader.end_offsets([Partition(row.topic, row.partition) for row in counted])
+    for row in counted:
+        partition = Partition(row.topic, row.partition)
+        check_identity(partition, row.log_id, await reader.log_id(row.topic))
+        check_end(partition, row.next_offset, ends[partition])
+
+
+def check_identity(partition: Partition, counted: str, found: str) -> None:
+    """Raises LogReplaced if the numbers came from another log than the one that is there."""
+    if counted != found:
+        raise LogReplaced(
+            f"topic {partition.topic!r} has identity {found}, but the numbers in the database came"
+            f" from {counted}: bring the old log back, or start with an empty database"
+        )
+
+
+def check_end(partition: Partition, next_offset: int, end: int) -> None:
+    """Raises LogReplaced if records that are counted are not in the log."""
+    if end < next_offset:
+        raise LogReplaced(
+            f"{partition.topic}-{partition.number} ends at offset {end}, but {next_offset} of its"
+            " records are counted: bring the whole log back, or start with an empty database"
+        )
 
 
 class Store:
@@ -103,11 +137,7 @@ class Store:
         )
         async with self._engine.begin() as connection:
             row = (await connection.execute(statement)).one()
-            if row.log_id != log_id:
-                raise LogReplaced(
-                    f"topic {partition.topic!r} has identity {log_id}, but the numbers in the database came"
-                    f" from {row.log_id}: bring the old log back, or start with an empty database"
-                )
+            check_identity(partition, row.log_id, log_id)
         self.forget()
         return Claim(partition, row.epoch, row.next_offset)
 

@@ -137,6 +137,7 @@ async def _up(
         writer = await stack.enter_async_context(event_logs.writing(settings))
         engine = await stack.enter_async_context(_database(settings))
         await schema.upgrade(engine)
+        await _check_log(settings, engine, writer)
         await ensure_keys(engine, folder / KEYS_FILE, found)
         registry = CollectorRegistry()
         counting = counting_of(settings, found, engine, registry, writer)
@@ -304,6 +305,20 @@ def counting_of(
         # in one folder there is one process, which need not wait for the lease that it had before a crash
         holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}" if writer is None else "up",
     )
+
+
+async def _check_log(settings: Settings, engine: AsyncEngine, writer: EventLogWriter) -> None:
+    """Raises Refused before the door opens: what it appended to a log that is not counted would be lost."""
+    from impact_aggregator.store import LogReplaced, check_log
+
+    reader = event_logs.open_reader(settings, group=None, beside=writer)
+    await reader.start()
+    try:
+        await check_log(engine, reader)
+    except LogReplaced as error:
+        raise Refused(str(error)) from error
+    finally:
+        await reader.stop()
 
 
 async def _count(counting: Aggregator) -> None:
