@@ -268,7 +268,11 @@ BENCHMARKS = View(
         ("unit", "r.unit", "its unit"),
         ("source", "r.source", "where it comes from"),
         ("year", "r.year", "the year that it is of"),
-        ("time_window", "r.time_window", "the window of value: a year, else the metric's main one"),
+        (
+            "time_window",
+            "r.time_window",
+            "its window: of what grows a year or all, else the main one",
+        ),
         ("value", number("r.value"), "the metric's total"),
         ("ratio", number("r.ratio"), "value / benchmark"),
     ),

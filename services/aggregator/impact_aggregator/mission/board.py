@@ -121,6 +121,11 @@ def to_nanos(value: float | None) -> int | None:
     return round(value * numbers.ONE)
 
 
+def grows(metric: Metric) -> bool:
+    """Whether its values grow with the length of the window: counts, sums, people."""
+    return metric.aggregate in ("count", "sum", "unique") or metric.derivation in ("sum_of", "difference")
+
+
 def is_better(metric: Metric, change: float) -> bool:
     """Whether a change is in the metric's direction."""
     return change > 0 if metric.direction == "up" else change < 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from impact_aggregator.mission.board import main_window, to_nanos
-from impact_aggregator.mission.trends import ADDITIVE, is_followed
+from impact_aggregator.mission.board import grows, longest_window, main_window, to_nanos
+from impact_aggregator.mission.trends import is_followed
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 from impact_schemas import numbers
@@ -32,12 +32,11 @@ class BenchmarkRow(NamedTuple):
 
 
 def benchmarks(board: Board, name: str) -> Iterator[BenchmarkRow]:
-    """The total beside each benchmark, over all time or the metric's main window.
-
-    People and sums of `all` are compared with benchmarks of a year where the metric has a window of a year.
-    """
+    """The total beside each benchmark: over a year or all time of what grows, else the main window."""
     metric = board.catalog.metrics[name]
-    window = "365d" if "365d" in metric.windows else main_window(metric)
+    window = main_window(metric)
+    if grows(metric):
+        window = "365d" if "365d" in metric.windows else longest_window(metric)
     value = board.cell(name, TOTAL, window).reading.value
     for one in metric.benchmarks:
         beside = numbers.to_nanos(one.value)
@@ -66,7 +65,7 @@ def records(board: Board, name: str) -> Iterator[RecordRow]:
     metric = board.catalog.metrics[name]
     choose = max if metric.direction == "up" else min
     for window in metric.windows:
-        if not is_followed(window) or (window == ALL_TIME and metric.aggregate in ADDITIVE):
+        if not is_followed(window) or (window == ALL_TIME and grows(metric)):
             continue  # what only grows is at its best today
         trend = board.trend(name, TOTAL, window)
         full = trend.first + (0 if window == ALL_TIME else WINDOWS[window].length - DAY)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import estimates
-from impact_aggregator.mission.board import is_better, is_worse, main_window, to_nanos
+from impact_aggregator.mission.board import grows, is_better, is_worse, main_window, to_nanos
 from impact_aggregator.mission.guards import length_in_order
 from impact_aggregator.mission.pairs import pairs
 from impact_aggregator.mission.segments import groups, split_of
-from impact_aggregator.mission.trends import ADDITIVE, Known, is_followed, length_of
+from impact_aggregator.mission.trends import Known, is_followed, length_of
 from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
@@ -58,7 +58,7 @@ def _change_now(board: Board, name: str, segment: str, window: str, over: int) -
     if before is None or after is None:
         return None
     done = 1.0
-    is_running = name not in board.blocks and metric.aggregate in ADDITIVE
+    is_running = name not in board.blocks and grows(metric)
     if is_running and window != ALL_TIME and WINDOWS[window].resolution == "1d":
         length = WINDOWS[window].length
         done = (length - DAY + board.now % DAY) / length

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 KEPT_DAYS = 400
 COMPARED_DAYS = 28  # back to which "all" is compared: it has no length of its own
 
-ADDITIVE = ("count", "sum", "unique")  # aggregates that grow with the length of the window
 
 Days = dict[int, Partial]  # start of a day -> what its buckets hold
 
