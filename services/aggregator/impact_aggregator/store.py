@@ -27,8 +27,8 @@ from impact_database.engine import read_only
 from impact_eventlog import Partition
 from impact_schemas.tables import (
     amendment,
-    bucket,
     annotation,
+    bucket,
     catalog_state,
     changed_day,
     changed_series,
@@ -251,6 +251,7 @@ class Store:
             add=("counted", "duplicates", "quarantined"),
         )
         await self._write_amendments(connection, batches)
+        await self._write_annotations(connection, batches)
         await self._write_log_index(connection, batches)
         if any(batch.folded.buckets or batch.recounted.buckets for batch in batches):
             await self._write_buckets(connection, batches, rules)
@@ -267,6 +268,15 @@ class Store:
         unfit = [(one.target, one.identity) for batch in batches for one in batch.folded.unfit]
         await bulk.delete_by_key(connection, (amendment.c.target, amendment.c.identity), unfit)
 
+    @staticmethod
+    async def _write_annotations(connection: AsyncConnection, batches: Sequence[Batch]) -> None:
+        said = {
+            identity: one for batch in batches for identity, one in batch.folded.annotations.items()
+        }  # an identity is in one partition only
+        await bulk.upsert(connection, tuple(annotation.c), [one for one in said.values() if one is not None])
+        taken_back = [(identity,) for identity, one in said.items() if one is None]
+        await bulk.delete_by_key(connection, (annotation.c.identity,), taken_back)
+
     async def _write_log_index(self, connection: AsyncConnection, batches: Sequence[Batch]) -> None:
         """Extends the partition's last entry, or begins one: entries are sparse, ranges stay short."""
         rows = []
@@ -281,7 +291,6 @@ class Store:
             entry = _IndexEntry(
                 entry.first_offset,
                 batch.next_offset,
-        await self._write_annotations(connection, batches)
                 entry.events + len(times),
                 min(entry.least_time, *times),
                 max(entry.greatest_time, *times),
@@ -298,15 +307,6 @@ class Store:
             .where(table.topic == partition.topic, table.partition == partition.number)
             .order_by(table.first_offset.desc())
             .limit(1)
-    @staticmethod
-    async def _write_annotations(connection: AsyncConnection, batches: Sequence[Batch]) -> None:
-        said = {
-            identity: one for batch in batches for identity, one in batch.folded.annotations.items()
-        }  # an identity is in one partition only
-        await bulk.upsert(connection, tuple(annotation.c), [one for one in said.values() if one is not None])
-        taken_back = [(identity,) for identity, one in said.items() if one is None]
-        await bulk.delete_by_key(connection, (annotation.c.identity,), taken_back)
-
         )
         row = (await connection.execute(statement)).first()
         return None if row is None else _IndexEntry(*row)
