@@ -57,7 +57,7 @@ def sizes(parts: Sequence[Part], pairs: Iterable[tuple[Part, Part]]) -> Size:
     known: dict[Cell, int] = {}
 
     def size(cells: Collection[Cell]) -> int:
-        if len(cells) > 1:
+        if len(cells) != 1:
             return _least(counters, cells)
         (cell,) = cells
         if cell not in known:
