@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from impact_database import metric_views
 from impact_database.engine import SCHEMA, SchemaOutOfDate
 from impact_schemas.views import VIEWS, create_statements
 
@@ -69,6 +70,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _remake_views(connection: Connection) -> None:
+    metric_views.drop(connection)
     present = set(inspect(connection).get_view_names())
     for view in reversed(VIEWS):  # a view may stand on one before it
         if view.name in present:
@@ -76,6 +78,7 @@ def _remake_views(connection: Connection) -> None:
     for view in VIEWS:
         for statement in create_statements(view, connection.dialect.name):
             connection.exec_driver_sql(statement)
+    metric_views.make(connection)
 
 
 def _grant(connection: Connection) -> None:

@@ -272,6 +272,16 @@ factor_value = Table(
     Column("source", Text),
 )
 
+metric_dimension = Table(
+    "metric_dimension",  # by what the metrics in force are split: the columns of their typed views
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("metric", String, primary_key=True),
+    Column("dimension", String, primary_key=True),
+    Column("position", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 series = Table(
     "series",
     metadata,

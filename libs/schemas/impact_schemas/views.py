@@ -370,9 +370,38 @@ LOG_HOLES = View(
     "FROM log_hole",
 )
 
+SEGMENT_MEMBERS = View(
+    "segment_members",
+    "One row a segment of a metric and dimension that it is of: segments without taking JSON apart.",
+    columns(
+        (PRODUCT[0], "s.product", PRODUCT[1]),
+        (METRIC[0], "s.metric", METRIC[1]),
+        (SEGMENT[0], "s.segment", SEGMENT[1]),
+        ("dimension", "d.key", "the dimension's name"),
+        (
+            "member",
+            "d.value",
+            "the group; NULL: the unknown group",
+            "CASE d.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(d.value AS TEXT) END",
+        ),
+        (
+            "dimensions",
+            "(SELECT COUNT(*) FROM jsonb_object_keys(CAST(s.segment AS jsonb)))",
+            "how many dimensions the segment is of: 1, or those of a cut. Do not mix",
+            "(SELECT COUNT(*) FROM json_each(s.segment))",
+        ),
+    ),
+    "FROM series s JOIN metric_version m ON m.product = s.product AND m.metric = s.metric"
+    " AND m.version = s.version CROSS JOIN LATERAL jsonb_each_text(CAST(s.segment AS jsonb)) AS d"
+    f" WHERE m.active AND {OWN_SEGMENT}",
+    "FROM series s JOIN metric_version m ON m.product = s.product AND m.metric = s.metric"
+    f" AND m.version = s.version JOIN json_each(s.segment) AS d WHERE m.active AND {OWN_SEGMENT}",
+)
+
 VIEWS: tuple[View, ...] = (
     PRODUCTS,
     METRICS,
+    SEGMENT_MEMBERS,
     ROLLING_METRICS,
     METRIC_BUCKETS,
     METRIC_DISTRIBUTIONS,

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, update
 
 from impact_aggregator.mirror import mirror
 from impact_aggregator.rules import TOTAL, Series
-from impact_database import bulk
+from impact_database import bulk, metric_views
 from impact_schemas.catalog.protection import family_of
 from impact_schemas.tables import catalog_state, changed_series, metric_version, product, series
 
@@ -128,6 +128,7 @@ async def _write(connection: AsyncConnection, catalogs: Mapping[str, Catalog]) -
         connection, tuple(metric_version.c), [tuple(entry[name] for name in names) for entry in entries]
     )
     await mirror(connection, catalogs)
+    await connection.run_sync(metric_views.remake)
     totals = [Series(str(e["product"]), str(e["metric"]), int(str(e["version"])), TOTAL) for e in entries]
     rows = [(total.series_id, *total) for total in totals]
     await bulk.insert_missing(connection, tuple(series.c), rows)

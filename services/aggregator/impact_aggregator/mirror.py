@@ -1,4 +1,4 @@
-"""What the catalogs say beside metrics, as tables: needs, bets, risks, stakeholders, factors."""
+"""What the catalogs say beside numbers, as tables: needs, bets, risks, stakeholders, factors, dimensions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy import delete, insert
 
 from impact_schemas import numbers
-from impact_schemas.tables import bet, factor_value, need, risk, stakeholder
+from impact_schemas.catalog.families import dimensions_of
+from impact_schemas.tables import bet, factor_value, metric_dimension, need, risk, stakeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -94,10 +95,17 @@ def _factors(catalog: Catalog) -> Iterator[dict[str, object]]:
                 }
 
 
+def _dimensions(catalog: Catalog) -> Iterator[dict[str, object]]:
+    for metric in catalog.metrics:
+        for position, dimension in enumerate(dimensions_of(metric, catalog.metrics)):
+            yield {"metric": metric, "dimension": dimension, "position": position}
+
+
 _TABLES: dict[Table, Callable[[Catalog], Iterator[dict[str, object]]]] = {
     need: _needs,
     bet: _bets,
     risk: _risks,
     stakeholder: _stakeholders,
     factor_value: _factors,
+    metric_dimension: _dimensions,
 }

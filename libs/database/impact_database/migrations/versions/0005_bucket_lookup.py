@@ -1,4 +1,4 @@
-"""How buckets are looked up, and which of them changed."""
+"""How buckets are looked up and which of them changed; by what metrics are split."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,3 +23,13 @@ def upgrade() -> None:
         condition = sa.text(f"resolution = '{resolution}'")
         name = f"bucket_{resolution}_by_time"
         op.create_index(name, "bucket", ["bucket_start"], postgresql_where=condition, sqlite_where=condition)
+    op.create_table(
+        "metric_dimension",
+        sa.Column("product", sa.String(), nullable=False),
+        sa.Column("metric", sa.String(), nullable=False),
+        sa.Column("dimension", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("product", "metric", "dimension"),
+        sqlite_with_rowid=False,
+    )
+    op.execute("UPDATE catalog_state SET hash = ''")  # the next start writes the catalog again
