@@ -38,7 +38,7 @@ async def run(settings: Settings, product: str | None) -> Audit:
 def show(found: Audit, console: Console) -> None:
     """What was attacked, and a line for what gave way."""
     console.print(
-        f"{found.metrics:,} protected metrics, {found.blocks:,} blocks, {found.hidden:,} hidden cells attacked"
+        f"{found.metrics:,} protected metrics, {found.blocks:,} blocks, {found.hidden:,} hidden cells"
     )
     for part in found.open_parts:
         console.print(

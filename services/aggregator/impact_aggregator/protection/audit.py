@@ -54,7 +54,8 @@ class Audit(msgspec.Struct, frozen=True):
 
 class _Metric(NamedTuple):
     min_cell: int
-    is_counted: bool
+    is_counted: bool  # from events, and not made of others
+    is_count: bool
     sources: tuple[str, ...]
 
 
@@ -74,6 +75,13 @@ WHERE hidden_blocks IS NOT NULL AND n IS NOT NULL
 _KINDS = {resolution: kind for kind, resolution in RESOLUTIONS.items()}
 _DERIVED = ("ratio", "difference", "sum_of")
 
+_RATIOS = """
+SELECT r.product, r.metric, r.time_window, r.segment, r.value, r.n, r.hidden_blocks
+FROM rolling_metrics r JOIN metrics m ON m.product = r.product AND m.metric = r.metric
+WHERE r.hidden_blocks IS NOT NULL AND m.aggregate = 'ratio' AND r.status IN ('ok', 'stale', 'suppressed')
+"""
+
+Ratios = dict[tuple[Name, str], dict["Cell", tuple[float, int] | None]]  # by window: value and n
 Counts = dict[Name, dict[tuple[str, int], dict["Cell", int | None]]]  # by (resolution, start of a block)
 
 
@@ -87,8 +95,10 @@ async def audit(
         metrics = await _metrics(connection, product)
         counts = await _counts(connection, metrics)
         unions = [*await _rows(connection, _WINDOWS), *await _rows(connection, _PERIODS)]
+        ratios = await _ratios(connection, metrics)
     exposures = list(_of_blocks(metrics, counts, progress))
     exposures += [one for row in unions if (one := _of_union(metrics, counts, row)) is not None]
+    exposures += _of_ratios(metrics, ratios)
     blocks = [cells for of_metric in counts.values() for cells in of_metric.values()]
     hidden = sum(count is None for cells in blocks for count in cells.values())
     protected = [name for name, metric in metrics.items() if metric.min_cell]
@@ -98,7 +108,9 @@ async def audit(
 async def _metrics(connection: AsyncConnection, product: str | None) -> dict[Name, _Metric]:
     """All metrics in force; those that are not protected have 0 as their least cell."""
     return {
-        (of, metric): _Metric(min_cell or 0, aggregate not in _DERIVED, _sources(definition))
+        (of, metric): _Metric(
+            min_cell or 0, aggregate not in _DERIVED, aggregate == "count", _sources(definition)
+        )
         for of, metric, min_cell, aggregate, definition in await _rows(connection, _METRICS)
         if product in (None, of)
     }
@@ -140,6 +152,30 @@ def _of_blocks(
                 yield Exposure(*name, resolution, shown_time(start), segment_of(cell), min_cell, *found)
             done += 1
             progress(done, total)
+
+
+async def _ratios(connection: AsyncConnection, metrics: Mapping[Name, _Metric]) -> Ratios:
+    """Windows of ratios of counts in which no shown cell leaves a block out: their parts add up."""
+    found: Ratios = defaultdict(dict)
+    mixed = set()
+    for product, metric, window, segment, value, n, hidden in await _rows(connection, _RATIOS):
+        name = (product, metric)
+        if name in metrics and all(metrics[product, one].is_count for one in metrics[name].sources):
+            found[name, window][cell_of(segment)] = None if value is None else (float(value), n)
+            if value is not None and hidden:
+                mixed.add((name, window))
+    return {place: cells for place, cells in found.items() if place not in mixed}
+
+
+def _of_ratios(metrics: Mapping[Name, _Metric], ratios: Ratios) -> Iterator[Exposure]:
+    """The numerators, value x n, and what is left of the denominators."""
+    for (name, window), cells in ratios.items():
+        above = {cell: None if one is None else round(one[0] * one[1]) for cell, one in cells.items()}
+        rest = {cell: None if one is None else one[1] - (above[cell] or 0) for cell, one in cells.items()}
+        min_cell = metrics[name].min_cell
+        given_away = {**revealed(above, min_cell), **revealed(rest, min_cell)}
+        for cell, found in given_away.items():
+            yield Exposure(*name, window, None, segment_of(cell), min_cell, *found)
 
 
 def _of_union(metrics: Mapping[Name, _Metric], counts: Counts, row: Sequence[Any]) -> Exposure | None:

@@ -103,7 +103,7 @@ def block_differences(blocks: Blocks, metrics: Sequence[Metric], recount: Recoun
         if shown.name in by_name:
             yield from _of_window(shown, by_name[shown.name], blocks)
     for metric in metrics:
-        if metric.block is not None and not metric.is_ratio:
+        if metric.block is not None and metric.definition.event:  # counted, and not made of others
             yield from _small_ones(metric, blocks, recount)
 
 
@@ -115,6 +115,8 @@ def _is_kept(frozen: Iterable[Frozen]) -> bool:
 
 def _of_window(shown: Shown, metric: Metric, blocks: Blocks) -> Iterator[Difference]:
     ratio = metric.definition.ratio
+    if ratio is None and not metric.definition.event:
+        return  # sums and differences of metrics whose own windows are looked at
     names = (metric.name,) if ratio is None else (ratio.numerator, ratio.denominator)
     parts = [_within(blocks, (metric.product, name), shown, metric.block or "") for name in names]
     open_cells = [[cell for cell in part if not cell.is_hidden] for part in parts]
