@@ -112,17 +112,20 @@ def of_metric(rows: Iterable[Row], metric: Row) -> list[Row]:
 
 
 def units_of(metrics: Iterable[Row]) -> dict[tuple[str, str], Unit]:
-    """How each metric's values are written: a ratio of like by like without a unit is a percentage."""
+    """How each metric's values are written: a ratio of like by like is a percentage."""
     metrics = list(metrics)
     codes = {(row["product"], row["metric"]): row["unit"] for row in metrics}
-    units = {}
-    for row in metrics:
-        ratio = json.loads(row["definition"]).get("ratio") or {}
-        parts = {codes.get((row["product"], name)) for name in ratio.values()}
-        units[row["product"], row["metric"]] = Unit(
-            row["unit"], percent=row["unit"] == "1" and bool(ratio) and len(parts) == 1
-        )
-    return units
+    return {
+        (row["product"], row["metric"]): Unit(row["unit"], percent=_is_share(row, codes)) for row in metrics
+    }
+
+
+def _is_share(metric: Row, codes: Mapping[tuple[str, str], str]) -> bool:
+    """kg/kg, or no unit and two parts of the same unit."""
+    above, _, below = metric["unit"].partition("/")
+    ratio = json.loads(metric["definition"]).get("ratio") or {}
+    parts = {codes.get((metric["product"], name)) for name in ratio.values()}
+    return above == below or (metric["unit"] == "1" and bool(ratio) and len(parts) == 1)
 
 
 def figure(row: Row | None, unit: Unit) -> Figure:
@@ -185,7 +188,7 @@ def _card(metric: Row, unit: Unit, rows: Rows) -> Card:
         reviewed=wording.day(reviewed) if reviewed else None,
         sdg=json.loads(metric["sdg"] or "[]"),
         iris=json.loads(metric["iris"] or "[]"),
-        targets=[target_says(row, unit) for row in targets],
+        targets=sorted((target_says(row, unit) for row in targets), key=lambda one: one.segment != "{}"),
         interval=_interval(rows, metric, window, unit),
         spark=_spark(metric, window, rows, unit),
     )
@@ -194,7 +197,7 @@ def _card(metric: Row, unit: Unit, rows: Rows) -> Card:
 def _interval(rows: Rows, metric: Row, window: str, unit: Unit) -> str:
     for row in of_metric(rows.get("intervals", ()), metric):
         if row["time_window"] == window and row["ci_low"] is not None:
-            return f"between {unit.of(row['ci_low'])} and {unit.of(row['ci_high'])} (95 % interval)"
+            return f"95 % interval {unit.span(row['ci_low'], row['ci_high'])}"
     return ""
 
 
@@ -212,9 +215,15 @@ def target_says(row: Row, unit: Unit) -> TargetSays:
         status_words=wording.said(wording.TARGET_STATUSES, row["status"]),
         sentence=_target_sentence(row, unit),
         progress=progress,
-        progress_words="" if progress is None else f"{wording.percent(progress)} of the way",
+        progress_words=_progress_words(progress),
         due=row["due"],
     )
+
+
+def _progress_words(progress: float | None) -> str:
+    if progress is None:
+        return ""
+    return "Further from it than at the start" if progress < 0 else f"{wording.percent(progress)} of the way"
 
 
 def _target_sentence(row: Row, unit: Unit) -> str:
@@ -225,7 +234,10 @@ def _target_sentence(row: Row, unit: Unit) -> str:
         return f"The target is {target} by {due}; there is no number yet to compare with it."
     if row["forecast"] is None:
         return f"The target is {target} by {due}; there is not enough history for a forecast yet."
-    pace = f"At this pace {unit.of(row['forecast'])} by {due}; the target is {target}."
+    # a straight line may lead below nothing, where no count of things can be
+    known = [row[name] for name in ("value", "target", "baseline") if row[name] is not None]
+    forecast = "nothing" if row["forecast"] < 0 <= min(known) else unit.of(row["forecast"])
+    pace = f"At this pace {forecast} by {due}; the target is {target}."
     if row["status"] == "at_risk":
         return f"{pace} It is still within what may happen."
     return pace
@@ -234,13 +246,23 @@ def _target_sentence(row: Row, unit: Unit) -> str:
 # --- what was before ------------------------------------------------------------------------------------
 
 
+TREND_DAYS = 400  # that metric_trends keeps at most
+
+
 def trend_points(metric: Row, window: str, rows: Rows) -> list[Point]:
-    """The window's value at the end of each day, as known now."""
-    return [
+    """The window's value at the end of each day, as known now; only days on which the window was full."""
+    points = [
         Point(_moment(row["at"]), None if row["value"] is None else float(row["value"]))
         for row in of_metric(rows.get("metric_trends", ()), metric)
         if row["time_window"] == window
     ]
+    # where there are fewer days than are kept, the first ones may be those of the first events
+    return points if len(points) >= TREND_DAYS else points[window_days(window) - 1 :]
+
+
+def window_days(window: str) -> int:
+    """How many days it covers; 1 if it is shorter, or has no end."""
+    return int(window[:-1]) if window.endswith("d") else 1
 
 
 def _spark(metric: Row, window: str, rows: Rows, unit: Unit) -> Markup:

@@ -194,7 +194,7 @@ def _arm(row: Row, card: Card) -> ArmRow:
 
     interval = ""
     if row["ci_low"] is not None and row["ci_high"] is not None:
-        interval = f"{card.unit.change(row['ci_low'])} to {card.unit.change(row['ci_high'])}"
+        interval = card.unit.change_span(row["ci_low"], row["ci_high"])
     counts = ["" if row[name] is None else f"{int(row[name]):,}" for name in ("n", "n_control")]
     return ArmRow(
         arm=str(row["arm"]),

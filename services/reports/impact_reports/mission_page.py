@@ -255,7 +255,7 @@ def _warning(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> OpenWa
             f"{title}{who} is {unit.of(row['observed'])}; the limit is {unit.of(row['expected'])}{since}."
         )
     else:
-        sentence = f"{row['detail'] or title}{who}{since}".rstrip(".") + "."
+        sentence = f"{row['detail'] or title}{since}".rstrip(".") + "."
     return OpenWarning(
         severity=row["severity"],
         title=wording.said(_KINDS, row["kind"]),
@@ -269,6 +269,7 @@ def _warning(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> OpenWa
 # --- two kinds of value -----------------------------------------------------------------------------------
 
 
+BESIDE_ONE = 3  # business metrics; the view value_pairs has all of them
 ADDS_UP = ("count", "sum", "unique", "latest")  # what can be had so much of for each unit of business
 
 
@@ -277,23 +278,28 @@ def _pairs(rows: Rows, units: dict[str, Unit], titles: dict[str, str]) -> list[P
     windows = {name: window for (_, name), window in metric_cards.main_windows(rows).items()}
     aggregates = {row["metric"]: row["aggregate"] for row in rows["metrics"]}
     found: dict[str, list[Row]] = {}
-    for row in rows["value_pairs"]:
+    for row in sorted(rows["value_pairs"], key=lambda row: _first(row, units)):
         if row["time_window"] == windows[row["impact_metric"]]:
             found.setdefault(row["impact_metric"], []).append(row)
-    says = [
+    return [
         Pairs(
             title=titles[metric],
             metric=metric,
             window_words=wording.window(windows[metric]),
-            value=_value(of_metric[0]["impact_value"], units[metric]),
-            change=_relative(of_metric[0]["impact_change"]),
+            value=_value(beside[0]["impact_value"], units[metric]),
+            change=_relative(beside[0]["impact_change"]),
             business=[
-                _beside(row, units, titles, adds_up=aggregates[metric] in ADDS_UP) for row in of_metric
+                _beside(row, units, titles, adds_up=aggregates[metric] in ADDS_UP)
+                for row in beside[:BESIDE_ONE]
             ],
         )
-        for metric, of_metric in found.items()
+        for metric, beside in found.items()
     ]
-    return sorted(says, key=lambda one: not any(row.diverges for row in one.business))
+
+
+def _first(row: Row, units: dict[str, Unit]) -> tuple[bool, bool]:
+    """What diverges before what does not, money before other things."""
+    return (not row["diverges"], not units[row["business_metric"]].is_money)
 
 
 def _beside(row: Row, units: dict[str, Unit], titles: dict[str, str], *, adds_up: bool) -> Beside:
@@ -386,7 +392,7 @@ def _group(row: Row, dimension: str, unit: Unit, greatest: float) -> Group:
         exact=wording.exact(value),
         n=None if row["n"] is None else int(row["n"]),
         gap="" if row["gap"] is None else unit.change(row["gap"]),
-        gap_interval="" if low is None or high is None else f"{unit.change(low)} to {unit.change(high)}",
+        gap_interval="" if low is None or high is None else unit.change_span(low, high),
         bar=charts.share_bar(
             0.0 if value is None else abs(float(value)) / greatest,
             against=None if reference is None else abs(float(reference)) / greatest,
@@ -466,7 +472,7 @@ def _result(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> str:
         return f"{name}: nothing measured yet, {hoped}."
     interval = ""
     if row["ci_low"] is not None and row["ci_high"] is not None:
-        interval = f" (95 % interval {unit.change(row['ci_low'])} to {unit.change(row['ci_high'])})"
+        interval = f" (95 % interval {unit.change_span(row['ci_low'], row['ci_high'])})"
     method = f", {row['method']}" if row["method"] else ""
     business = ""
     if row["business_change"] is not None and row["business_metric"]:

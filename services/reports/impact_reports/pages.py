@@ -123,7 +123,8 @@ async def _mission_rows(one: Snapshot, product: str) -> Rows:
     windows = metric_cards.main_windows(rows)
     stars = _stars(rows)
     others = {name: window for name, window in windows.items() if name not in stars}
-    await _add_trends(one, rows, others, days=metric_cards.SPARK_DAYS)
+    longest = max((metric_cards.window_days(window) for window in others.values()), default=1)
+    await _add_trends(one, rows, others, days=metric_cards.SPARK_DAYS + longest)
     await _add_trends(one, rows, stars)
     return rows
 

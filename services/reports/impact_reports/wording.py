@@ -89,6 +89,11 @@ class Unit:
     code: str
     percent: bool = False
 
+    @property
+    def is_money(self) -> bool:
+        """Whether it is an amount of money, not for each of something."""
+        return _MONEY.fullmatch(self.code) is not None
+
     def of(self, value: Value) -> str:
         """The value with its unit: '5.2 million people', 'USD 1.2 million', '12.3 %'."""
         if self.percent:
@@ -111,6 +116,18 @@ class Unit:
         if self.percent:
             return f"{sign}{number(float(value) * 100)} percentage points"
         return sign + self.of(value)
+
+    def span(self, low: Value, high: Value) -> str:
+        """Two values, the unit said once: '14.7 to 18.1 %'."""
+        if self.percent:
+            return f"{number(float(low) * 100)} to {self.of(high)}"
+        return f"{number(low)} to {self.of(high)}"
+
+    def change_span(self, low: Value, high: Value) -> str:
+        """The same of two differences."""
+        if self.percent:
+            return f"{number(float(low) * 100)} to {number(float(high) * 100)} percentage points"
+        return f"{number(low)} to {self.of(high)}"
 
     def words(self, *, one: bool = False) -> str:
         """The unit alone: 'people', 'kg CO₂e', 'kg per garment'; '' for a plain number."""
