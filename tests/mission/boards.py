@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from impact_aggregator.mission.board import Board, Cell, Cells
-from impact_aggregator.mission.trends import Trend
+from impact_aggregator.mission.board import Board, Cells
+from impact_aggregator.mission.trends import Cell, Trend
 from impact_aggregator.values import Reading, Spread
 from impact_aggregator.windows import DAY, floor
 from impact_schemas import numbers
@@ -56,7 +56,7 @@ def scores(values: Sequence[int]) -> Cell:
 def trend_of(values: Sequence[float | None], n: int = 100, now: int = NOON) -> Trend:
     """The closed days up to yesterday."""
     first = floor(now, DAY) - (len(values) - 1) * DAY
-    return Trend(first, [cell(value, n).reading for value in values])
+    return Trend(first, [cell(value, n) for value in values])
 
 
 def board_of(

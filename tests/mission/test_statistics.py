@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
 from impact_aggregator.mission.statistics import (
     Sample,
-    counts_differ,
+    counts_difference,
     forecast,
     mean_interval,
     newcombe,
-    sample_of,
     t_quantile,
+    variance_of,
     welch,
     wilson,
 )
@@ -25,9 +25,9 @@ values = st.lists(st.integers(-1000, 1000), min_size=3, max_size=60)
 
 def _sample(numbers: list[int]) -> Sample:
     nanos = [number * 10**9 for number in numbers]
-    made = sample_of(len(nanos), sum(nanos), sum(nano * nano for nano in nanos))
-    assert made is not None
-    return made
+    variance = variance_of(len(nanos), sum(nanos), sum(nano * nano for nano in nanos))
+    assert variance is not None
+    return Sample(len(numbers), sum(numbers) / len(numbers), variance)
 
 
 @pytest.mark.parametrize("freedom", [1, 1.5, 2, 3, 4.37, 7, 12, 29.99, 49, 49.99, 50, 51.5, 200, 1e5])
@@ -70,14 +70,16 @@ def test_the_interval_of_a_mean_is_students(numbers: list[int]) -> None:
 
 @given(values, values)
 def test_the_interval_of_a_difference_of_means_is_welchs(ours: list[int], theirs: list[int]) -> None:
-    if len(set(ours)) == 1 and len(set(theirs)) == 1:
-        assert welch(_sample(ours), _sample(theirs)) == (ours[0] - theirs[0],) * 2
-        return
+    assume(len(set(ours)) > 1 and len(set(theirs)) > 1)
     expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
     # degrees of freedom are rounded to two decimals
     assert welch(_sample(ours), _sample(theirs)) == pytest.approx(
         (expected.low, expected.high), rel=2e-2, abs=1e-6
     )
+
+
+def test_values_that_are_all_alike_leave_no_doubt() -> None:
+    assert welch(_sample([3, 3]), _sample([5, 5, 5])) == (-2, -2)
 
 
 def test_a_forecast_is_that_of_least_squares_with_its_prediction_interval() -> None:
@@ -109,10 +111,12 @@ def test_two_points_or_one_moment_make_no_forecast() -> None:
 
 
 def test_counts_differ_beyond_chance_only() -> None:
-    assert not counts_differ(100, 120)  # z = 1.35
-    assert counts_differ(100, 130)  # z = 1.98
-    assert not counts_differ(0, 0)
-    assert counts_differ(4, 0)
+    assert counts_difference(120, 100) == pytest.approx(
+        (20 - 1.96 * 220**0.5, 20 + 1.96 * 220**0.5), abs=1e-3
+    )
+    assert counts_difference(130, 100).excludes_zero  # z = 1.98
+    assert not counts_difference(0, 0).excludes_zero
+    assert counts_difference(4, 0).excludes_zero
 
 
 def test_exact_sums_give_the_variance_where_floats_would_cancel() -> None:
@@ -120,5 +124,5 @@ def test_exact_sums_give_the_variance_where_floats_would_cancel() -> None:
     assert _sample(numbers).variance == 1.0
 
 
-def test_one_value_is_no_sample() -> None:
-    assert sample_of(1, 10**9, 10**18) is None
+def test_one_value_has_no_variance() -> None:
+    assert variance_of(1, 10**9, 10**18) is None

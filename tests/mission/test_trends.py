@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_aggregator.mission.trends import Known, Trend, readings, sliding
+from impact_aggregator.mission.trends import Cell, Known, Trend, cells, sliding
 from impact_aggregator.partial import Partial
-from impact_aggregator.values import Formula, Input, Reading, Term, reading_of
+from impact_aggregator.values import Formula, Input, Reading, Spread, Term, reading_of
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 from impact_schemas.catalog import parse_catalog
 
@@ -68,7 +68,7 @@ def test_a_trend_is_each_days_window_merged_by_itself(
     aggregate = metric.aggregate or ""
     days = {START + day * DAY: _partial(found, aggregate) for day, found in values.items()}
     found = list(
-        readings(
+        cells(
             metric,
             Formula((Term(aggregate),)),
             (days,),
@@ -82,14 +82,14 @@ def test_a_trend_is_each_days_window_merged_by_itself(
     assert found == expected
 
 
-def _brute(metric: Metric, days: Mapping[int, Partial], window: str, day: int) -> Reading:
+def _brute(metric: Metric, days: Mapping[int, Partial], window: str, day: int) -> Cell:
     oldest = 0 if window == ALL_TIME else day - WINDOWS[window].length + DAY
     merged = Partial()
     for start, partial in days.items():
         if oldest <= start <= day:
             merged.merge(partial)
     formula = Formula((Term(metric.aggregate or ""),))
-    return reading_of(metric, formula, Input((merged,), (merged,), stale=False))
+    return Cell(reading_of(metric, formula, Input((merged,), (merged,), stale=False)))
 
 
 def test_a_ratio_and_its_segments_are_divided_after_merging() -> None:
@@ -98,7 +98,7 @@ def test_a_ratio_and_its_segments_are_divided_after_merging() -> None:
     of_segment = {START: _partial([4], "sum")}
     visits_of_segment = {START: _partial([1], "count")}
     found = list(
-        readings(
+        cells(
             METRICS["share"],
             Formula((Term("sum"),), (Term("count"),)),
             (of_segment, visits_of_segment),
@@ -108,10 +108,10 @@ def test_a_ratio_and_its_segments_are_divided_after_merging() -> None:
             START + 8 * DAY,
         )
     )
-    assert found[0] == Reading(4, 1, "ok")
-    assert found[6] == Reading(4, 1, "ok")
-    assert found[7] == Reading(None, 0, "no_data")  # the segment's day has left the window
-    assert found[8] == Reading(None, 0, "no_data")
+    assert found[0] == Cell(Reading(4, 1, "ok"))
+    assert found[6] == Cell(Reading(4, 1, "ok"))
+    assert found[7] == Cell(Reading(None, 0, "no_data"))  # the segment's day has left the window
+    assert found[8] == Cell(Reading(None, 0, "no_data"))
 
 
 def test_sliding_leaves_its_days_as_they_are() -> None:
@@ -121,9 +121,9 @@ def test_sliding_leaves_its_days_as_they_are() -> None:
 
 
 def test_what_is_unknown_is_not_there() -> None:
-    one = Reading(5 * 10**9, 2, "ok")
-    trend = Trend(START, [one, Reading(None, 0, "no_data"), one])
-    assert trend.at(START) == Known(5.0, 2)
+    one = Cell(Reading(5 * 10**9, 2, "ok"), Spread(10 * 10**9, 52 * 10**18, None))
+    trend = Trend(START, [one, Cell(Reading(None, 0, "no_data")), one])
+    assert trend.at(START) == Known(5.0, 2, 2.0)  # of 4 and 6
     assert trend.at(START + DAY) is None
     assert trend.at(START - DAY) is None
     assert trend.at(START + 3 * DAY) is None

@@ -201,13 +201,13 @@ def _drifting(before: tuple[float, float], after: tuple[float, float], days: int
 
 
 def test_a_divergence_counts_beyond_chance_only() -> None:
-    assert "visits_against_revenue" in _open(drifts.divergences(_drifting((2000, 1000), (1500, 1200))))
+    assert "visits_against_business" in _open(drifts.divergences(_drifting((2000, 1000), (1500, 1200))))
     assert not _open(drifts.divergences(_drifting((20, 1000), (18, 1200))))  # of 20 visits two is chance
     assert not _open(drifts.divergences(_drifting((2000, 1000), (1500, 900))))
 
 
 def test_a_divergence_lasts_since_it_began() -> None:
-    row = _open(drifts.divergences(_drifting((2000, 1000), (1500, 1200), days=5)))["visits_against_revenue"]
+    row = _open(drifts.divergences(_drifting((2000, 1000), (1500, 1200), days=5)))["visits_against_business"]
     assert row.since == TODAY - 5 * DAY
     assert row.severity == "warning"
     assert (row.observed, row.expected) == (-numbers.ONE // 4, 200_000_000)

@@ -67,6 +67,11 @@ class PipelineMetrics:
             "How long it takes, after a tick, to say what the numbers mean: targets, gaps, violations.",
             registry=registry,
         )
+        self.trends_waiting = Gauge(
+            "impact_aggregator_trends_waiting",
+            "Series whose trends are to be worked out; more than 0 for minutes: targets and gaps are behind.",
+            registry=registry,
+        )
         self.errors = Counter(
             "impact_aggregator_errors",
             "Batches dropped and read again, by cause: database, log, claim_lost, catalog_superseded (another"

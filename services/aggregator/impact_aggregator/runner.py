@@ -337,6 +337,7 @@ class Aggregator:
         except (SQLAlchemyError, OSError) as error:
             log.warning("evaluation_failed", error=str(error).splitlines()[0])
         self._metrics.evaluation.observe(time.monotonic() - started)
+        self._metrics.trends_waiting.set(self._evaluation.waiting)
 
     async def _watch_lag(self) -> None:
         """Exports the lag, and ends a process that is stuck without an error."""

@@ -18,10 +18,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from impact_aggregator.mission import estimates, statistics
+from impact_aggregator.mission import estimates
 from impact_aggregator.mission.board import (
     end_of,
     is_better,
@@ -31,7 +30,6 @@ from impact_aggregator.mission.board import (
 )
 from impact_aggregator.mission.contributions import arms
 from impact_aggregator.mission.segments import segment_of
-from impact_aggregator.mission.statistics import Interval
 from impact_aggregator.mission.trends import Known, is_followed, length_of
 from impact_aggregator.rules import ARM, TOTAL
 from impact_aggregator.windows import DAY
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from impact_aggregator.mission.board import Board
+    from impact_aggregator.mission.statistics import Interval
     from impact_schemas.catalog import Bet, Expectation
 
 Status = Literal["too_early", "holding", "proven", "failed"]
@@ -163,7 +162,9 @@ def _against_control(board: Board, expectation: Expectation, arm: str) -> Measur
         return None
     kind = estimates.kind_of(board.catalog, metric)
     method = f"arm against control, {estimates.METHODS.get(kind, 'without an interval')}"
-    return Measured(own.value - other.value, estimates.difference(kind, own, other), method, "compared")
+    return Measured(
+        own.value - other.value, estimates.difference(kind, own.known, other.known), method, "compared"
+    )
 
 
 def _before_and_after(board: Board, launched: date, expectation: Expectation) -> Measured | None:
@@ -175,7 +176,7 @@ def _before_and_after(board: Board, launched: date, expectation: Expectation) ->
     before, after = found
     kind = estimates.kind_of(board.catalog, metric)
     method = f"{window} before and after the launch"
-    return Measured(after.value - before.value, _interval(kind, after, before), method, "before/after")
+    return Measured(after.value - before.value, estimates.change(kind, after, before), method, "before/after")
 
 
 def _two_values(
@@ -191,18 +192,6 @@ def _two_values(
     before = trend.at(launch)
     after = trend.at(until) if until <= board.now else board.known(name, segment, window)
     return None if before is None or after is None else (before, after)
-
-
-def _interval(kind: estimates.Kind, after: Known, before: Known) -> Interval | None:
-    """Of the difference; of counts the normal one, each taken as Poisson's."""
-    if kind == "proportion" and after.n and before.n:
-        counts = (round(after.value * after.n), after.n, round(before.value * before.n), before.n)
-        return statistics.newcombe(*counts)
-    if kind == "count":
-        difference = after.value - before.value
-        half = statistics.Z * math.sqrt(after.value + before.value)
-        return Interval(difference - half, difference + half)
-    return None
 
 
 # --- for the business ---------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from impact_aggregator.mission.trends import NO_TREND, Known, Trend
-from impact_aggregator.values import Reading, Spread
+from impact_aggregator.mission.trends import NO_TREND, Cell, Known, Trend
+from impact_aggregator.values import Reading
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
 from impact_schemas import numbers
 
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 _EPOCH = date(1970, 1, 1)
 _MAIN_AT_MOST = 90 * DAY
 _BLOCKS = {"day": DAY, "week": 7 * DAY, "month": 31 * DAY}
-
-
-class Cell(NamedTuple):
-    """The value of one series and window."""
-
-    reading: Reading
-    spread: Spread | None = None
-
-    @property
-    def value(self) -> float | None:
-        """The value as a plain number; None if it is not known."""
-        return None if self.reading.value is None else self.reading.value / numbers.ONE
 
 
 NOTHING = Cell(Reading(None, None, "no_data"))
@@ -85,8 +73,7 @@ class Board:
 
     def known(self, metric: str, segment: str, window: str) -> Known | None:
         """The value now, in the form of a trend's."""
-        cell = self.cell(metric, segment, window)
-        return None if cell.value is None else Known(cell.value, cell.reading.n or 0)
+        return self.cell(metric, segment, window).known
 
 
 def main_window(metric: Metric) -> str:

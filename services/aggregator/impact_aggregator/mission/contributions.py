@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-    from impact_aggregator.mission.board import Board, Cell
+    from impact_aggregator.mission.board import Board
     from impact_aggregator.mission.estimates import Kind
+    from impact_aggregator.mission.trends import Cell
     from impact_schemas.catalog import Metric
 
 
@@ -81,7 +82,7 @@ def _contribution(
 ) -> ContributionRow:
     value, control_value = own.reading.value, other.reading.value
     is_known = value is not None and control_value is not None
-    interval = estimates.difference(kind, own, other)
+    interval = estimates.difference(kind, own.known, other.known)
     return ContributionRow(
         *key,
         *(value, control_value),
@@ -120,7 +121,7 @@ def intervals(board: Board, name: str) -> Iterator[IntervalRow]:
             continue
         for window, cell in by_window.items():
             value, n, _ = cell.reading
-            interval = estimates.interval(kind, cell)
+            interval = estimates.interval(kind, cell.known)
             yield IntervalRow(
                 *(board.product, name, window, segment, value),
                 *(

@@ -6,6 +6,8 @@ and people a fall counts only if the rest of the day, at the window's pace, woul
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import estimates
@@ -19,12 +21,11 @@ from impact_aggregator.rules import TOTAL
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from impact_aggregator.mission.board import Board
     from impact_aggregator.mission.violations import Severity
     from impact_schemas.catalog import Metric
-    from impact_schemas.catalog.judging import Divergence
 
 # --- changes over a span ------------------------------------------------------------------------------
 
@@ -44,7 +45,7 @@ class _Change(NamedTuple):
 
 def _change(metric: Metric, kind: estimates.Kind, before: Known, after: Known, done: float) -> _Change:
     """`done`: the share of the window at `after` that is over, 1 if all of it."""
-    fallen = Known(after.value / done, after.n)
+    fallen = after._replace(value=after.value / done)
     is_rise = after.value > before.value and estimates.differs(kind, after, before)
     is_fall = fallen.value < before.value and estimates.differs(kind, fallen, before)
     step = 1 if is_rise else -1 if is_fall else 0
@@ -77,58 +78,85 @@ def _change_at(board: Board, name: str, segment: str, window: str, over: int, at
 
 
 def divergences(board: Board) -> Iterator[Judgement]:
-    """Each impact metric against the business metric that it names, or all that it shares a window with.
+    """Each impact metric against the business metric that it names, or else against all, as one rule.
 
-    A span that the catalog names makes it critical: somebody has thought about it.
+    What the catalog names makes it critical: somebody has thought about it.
     """
     metrics = board.catalog.metrics
+    others: dict[str, list[str]] = defaultdict(list)
+    for impact, business, _ in pairs(board):
+        others[impact].append(business)
     for impact, metric in metrics.items():
-        if metric.divergence is not None:
-            yield _divergence(
-                board, impact, metric.divergence.business, _span_of(metric.divergence), "critical"
-            )
-    for impact, business, windows in pairs(board):
-        if metrics[impact].divergence is None and any(is_followed(window) for window in windows):
-            yield _divergence(board, impact, business, None, "warning")
+        named = metric.divergence
+        if named is not None:
+            over = None if named.over is None else named.over // timedelta(days=1) * DAY
+            rule = _Rule(f"{impact}_against_{named.business}", impact, over, "critical")
+            yield _divergence(board, rule, [named.business])
+        elif impact in others:
+            rule = _Rule(f"{impact}_against_business", impact, None, "warning")
+            yield _divergence(board, rule, others[impact])
 
 
-def _span_of(divergence: Divergence) -> int | None:
-    return None if divergence.over is None else int(divergence.over.total_seconds()) * 1_000_000 // DAY * DAY
+class _Rule(NamedTuple):
+    name: str
+    impact: str
+    over: int | None  # microseconds; None: the window's length
+    severity: Severity
 
 
-def _divergence(board: Board, impact: str, business: str, over: int | None, severity: Severity) -> Judgement:
+class _Partner(NamedTuple):
+    """A business metric, with the window and the span over which it is compared."""
+
+    business: str
+    window: str
+    span: int
+
+
+def _divergence(board: Board, rule: _Rule, businesses: Iterable[str]) -> Judgement:
     metrics = board.catalog.metrics
-    rule = f"{impact}_against_{business}"
-    subject = (rule, impact, TOTAL)
-    window = _shared_window(metrics[impact], metrics[business], over)
-    if window is None:
-        return Judgement(subject, is_known=False)
-    span = over or length_of(window)
-
-    def holds(impact_change: _Change | None, other: _Change | None) -> bool | None:
-        if impact_change is None or other is None:
-            return None
-        return impact_change.is_worse and other.is_better
-
-    def held(at: int) -> bool | None:
-        one = _change_at(board, impact, TOTAL, window, span, at)
-        return holds(one, _change_at(board, business, TOTAL, window, span, at))
-
-    change = _change_now(board, impact, TOTAL, window, span)
-    of_business = _change_now(board, business, TOTAL, window, span)
-    if change is None or of_business is None:
-        return Judgement(subject, is_known=False)
-    if not holds(change, of_business):
-        return Judgement(subject, is_known=True)
-    since, is_traced = since_when(board.now, held)
+    subject = (rule.name, rule.impact, TOTAL)
+    partners = []
+    for business in businesses:
+        window = _shared_window(metrics[rule.impact], metrics[business], rule.over)
+        if window is not None:
+            partners.append(_Partner(business, window, rule.over or length_of(window)))
+    changes = {one: _pair_now(board, rule.impact, one) for one in partners}
+    known = {one: pair for one, pair in changes.items() if pair is not None}
+    apart = {one: pair for one, pair in known.items() if _is_apart(pair)}
+    if not apart:
+        return Judgement(subject, is_known=bool(known))
+    since, is_traced = since_when(board.now, lambda at: _were_apart(board, rule.impact, partners, at))
+    first, (change, of_business) = next(iter(apart.items()))
+    gains = ", ".join(f"{metrics[one.business].title} from {_moved(pair[1])}" for one, pair in apart.items())
     row = ViolationRow(
-        *(board.product, rule, impact, TOTAL, since, "divergence", window, None),
+        *(board.product, *subject, since, "divergence", first.window, None),
         *(to_nanos(change.relative), to_nanos(of_business.relative)),
-        f"Over {span // DAY} days {metrics[business].title} went from {_moved(of_business)},"
-        f" {metrics[impact].title} from {_moved(change)}: business up, impact down",
-        severity,
+        f"Over {first.span // DAY} days {metrics[rule.impact].title} got worse, from {_moved(change)},"
+        f" while business got better: {gains}",
+        rule.severity,
     )
     return Judgement(subject, is_known=True, row=row, is_traced=is_traced)
+
+
+def _pair_now(board: Board, impact: str, one: _Partner) -> tuple[_Change, _Change] | None:
+    change = _change_now(board, impact, TOTAL, one.window, one.span)
+    other = _change_now(board, one.business, TOTAL, one.window, one.span)
+    return None if change is None or other is None else (change, other)
+
+
+def _is_apart(pair: tuple[_Change, _Change]) -> bool:
+    return pair[0].is_worse and pair[1].is_better
+
+
+def _were_apart(board: Board, impact: str, partners: Iterable[_Partner], at: int) -> bool | None:
+    """Whether the impact metric was apart from any of them at the end of a day; None: not known of any."""
+    found = None
+    for one in partners:
+        change = _change_at(board, impact, TOTAL, one.window, one.span, at)
+        other = _change_at(board, one.business, TOTAL, one.window, one.span, at)
+        if change is not None and other is not None:
+            found = bool(found) or _is_apart((change, other))
+    return found
 
 
 def _shared_window(one: Metric, other: Metric, over: int | None) -> str | None:

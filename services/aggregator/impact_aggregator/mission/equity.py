@@ -19,9 +19,10 @@ from impact_schemas import numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from impact_aggregator.mission.board import Board, Cell
+    from impact_aggregator.mission.board import Board
     from impact_aggregator.mission.estimates import Kind
     from impact_aggregator.mission.statistics import Interval
+    from impact_aggregator.mission.trends import Cell
     from impact_schemas.catalog import Metric
 
 _STATES = ("suppressed", "no_data", "stale", "ok")  # of two values the first that one of them is in
@@ -79,7 +80,7 @@ def _gap(
     if value is not None and reference_value is not None:
         gap = value - reference_value
         ratio = numbers.divide(value, reference_value) if reference_value else None
-        interval = estimates.difference(kind, own, other)
+        interval = estimates.difference(kind, own.known, other.known)
         standing = _standing(metric, gap, reference_value, interval)
     return GapRow(
         *key,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING, Literal
 
 from impact_aggregator.mission import statistics
-from impact_schemas import numbers
 
 if TYPE_CHECKING:
-    from impact_aggregator.mission.board import Cell
     from impact_aggregator.mission.statistics import Interval, Sample
     from impact_aggregator.mission.trends import Known
     from impact_schemas.catalog import Catalog, Metric
@@ -42,53 +41,50 @@ def _is_part(catalog: Catalog, name: str, of: str) -> bool:
     )
 
 
-def interval(kind: Kind, cell: Cell) -> Interval | None:
+def interval(kind: Kind, one: Known | None) -> Interval | None:
     """The 95 % interval of one value; None where it is unknown, or there is no formula."""
-    if cell.reading.value is None:
+    if one is None:
         return None
-    if kind == "proportion":
-        rate = _rate(cell)
-        return None if rate is None else statistics.wilson(*rate)
-    sample = _sample(cell) if kind == "mean" else None
+    if kind == "proportion" and _is_rate(one):
+        return statistics.wilson(_successes(one), one.n)
+    sample = _sample(one) if kind == "mean" else None
     return None if sample is None else statistics.mean_interval(sample)
 
 
-def difference(kind: Kind, one: Cell, other: Cell) -> Interval | None:
+def difference(kind: Kind, one: Known | None, other: Known | None) -> Interval | None:
     """The 95 % interval of one value minus the other, of separate groups; None as for `interval`."""
-    if one.reading.value is None or other.reading.value is None:
+    if one is None or other is None:
         return None
-    if kind == "proportion":
-        rate, of_rate = _rate(one), _rate(other)
-        return None if rate is None or of_rate is None else statistics.newcombe(*rate, *of_rate)
+    if kind == "proportion" and _is_rate(one) and _is_rate(other):
+        return statistics.newcombe(_successes(one), one.n, _successes(other), other.n)
     if kind == "mean":
         sample, of_sample = _sample(one), _sample(other)
         return None if sample is None or of_sample is None else statistics.welch(sample, of_sample)
     return None
 
 
-def differs(kind: Kind, one: Known, other: Known) -> bool:
-    """Whether two values of spans apart differ beyond chance; of others, by more than 1 %."""
-    if kind == "proportion" and one.n and other.n:
-        found = statistics.newcombe(_successes(one), one.n, _successes(other), other.n)
-        return found.excludes_zero
+def change(kind: Kind, after: Known, before: Known) -> Interval | None:
+    """The 95 % interval of a change between spans of one length; of counts, too."""
     if kind == "count":
-        return statistics.counts_differ(one.value, other.value)
-    return abs(one.value - other.value) > MEANINGFUL_SHARE * abs(other.value)
+        return statistics.counts_difference(after.value, before.value)
+    return difference(kind, after, before)
 
 
-def _successes(known: Known) -> float:
-    return min(max(round(known.value * known.n), 0), known.n)
+def differs(kind: Kind, after: Known, before: Known) -> bool:
+    """Whether a value changed beyond chance; without a formula, by more than 1 %."""
+    found = change(kind, after, before)
+    if found is not None:
+        return found.excludes_zero
+    return abs(after.value - before.value) > MEANINGFUL_SHARE * abs(before.value)
 
 
-def _rate(cell: Cell) -> tuple[float, int] | None:
-    value, n, _ = cell.reading
-    if not n or value is None or not 0 <= value <= numbers.ONE:
-        return None
-    return round(value * n / numbers.ONE), n
+def _is_rate(known: Known) -> bool:
+    return known.n > 0 and 0 <= known.value <= 1
 
 
-def _sample(cell: Cell) -> Sample | None:
-    spread, n = cell.spread, cell.reading.n
-    if spread is None or spread.squares is None or not n:
-        return None
-    return statistics.sample_of(n, spread.total, spread.squares)
+def _successes(known: Known) -> int:
+    return round(known.value * known.n)
+
+
+def _sample(known: Known) -> Sample | None:
+    return None if isnan(known.variance) else statistics.Sample(known.n, known.value, known.variance)

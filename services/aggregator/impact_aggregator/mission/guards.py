@@ -70,7 +70,7 @@ def _bound(board: Board, bound: _Bound) -> Judgement:
         board.trend(bound.metric, bound.segment, bound.window),
     )
     since, is_traced = since_when(board.now, lambda at: _passed(bound, trend.at(at)))
-    interval = estimates.interval(estimates.kind_of(board.catalog, metric), cell)
+    interval = estimates.interval(estimates.kind_of(board.catalog, metric), cell.known)
     is_sure = interval is None or not interval.low <= bound.limit <= interval.high
     detail = f"{metric.title} is {shown(value)} over {bound.window}; the bound is {shown(bound.limit)}"
     row = ViolationRow(

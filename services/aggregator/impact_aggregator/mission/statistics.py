@@ -33,22 +33,21 @@ class Interval(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What is known of some values: how many, their mean, and their variance (with n - 1)."""
+    """What is known of at least two values: how many, their mean, and their variance (with n - 1)."""
 
     n: int
     mean: float
     variance: float
 
 
-def sample_of(n: int, total: int, squares: int) -> Sample | None:
-    """The sample of `n` values from their exact sum and sum of squares; None for fewer than two.
+def variance_of(n: int, total: int, squares: int) -> float | None:
+    """The variance (with n - 1) of `n` values from their exact sum and sum of squares; None for one.
 
     Both sums are integers of one scale: `total` in nanos, `squares` in nanos squared.
     """
     if n < 2:
         return None
-    variance = (n * squares - total * total) / (n * (n - 1)) / 10**18
-    return Sample(n, total / n / 10**9, max(0.0, variance))
+    return max(0.0, (n * squares - total * total) / (n * (n - 1)) / 10**18)
 
 
 # --- rates --------------------------------------------------------------------------------------------
@@ -97,13 +96,14 @@ def welch(sample: Sample, other: Sample) -> Interval:
 # --- counts -------------------------------------------------------------------------------------------
 
 
-def counts_differ(one: float, other: float) -> bool:
-    """Whether two counts over spans of one length differ beyond chance, each taken as Poisson's.
+def counts_difference(one: float, other: float) -> Interval:
+    """The interval of the difference of two counts over spans of one length, each taken as Poisson's.
 
-    The difference of the two divided by the root of their sum is about normal (Przyborowski & Wilenski,
-    Biometrika 31 (1940) 313, for large counts).
+    The difference divided by the root of their sum is about normal (Przyborowski & Wilenski, Biometrika 31
+    (1940) 313, for large counts).
     """
-    return abs(one - other) > Z * math.sqrt(one + other)
+    half = Z * math.sqrt(one + other)
+    return Interval(one - other - half, one - other + half)
 
 
 # --- trends -------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import select
 
 from impact_aggregator.bucket_rows import partial_of
-from impact_aggregator.mission.trends import KEPT_DAYS, Trend, first_day_needed, is_followed, readings
+from impact_aggregator.mission.trends import KEPT_DAYS, Cell, Trend, first_day_needed, is_followed
+from impact_aggregator.mission.trends import cells as cells_of_days
 from impact_aggregator.partial import Partial
 from impact_aggregator.protection.blocks import block_end, closed_before, window_first
 from impact_aggregator.protection.windows import ProtectedWindows, published_cells
 from impact_aggregator.rules import TOTAL
-from impact_aggregator.values import Reading
 from impact_aggregator.windows import DAY
 from impact_database import bulk
 from impact_schemas.tables import bucket, trend_day
@@ -38,7 +38,7 @@ class Followed(NamedTuple):
     cost: int  # rows that were read, or merged
 
 
-Readings = dict[str, list[tuple[int, Reading]]]  # by window: midnights that ended days, in order
+CellsByWindow = dict[str, list[tuple[int, Cell]]]  # by window: midnights that ended days, in order
 
 
 async def follow(
@@ -55,7 +55,7 @@ async def follow(
         found, seen, read = await _of_blocks(connection, metrics, (name, segment), windows, (today, block))
     read += await _write(connection, metrics.series(name, segment).series_id, found)
     by_window = {
-        window: Trend(days[0][0], (reading for _, reading in days)) for window, days in found.items() if days
+        window: Trend(days[0][0], (cell for _, cell in days)) for window, days in found.items() if days
     }
     return Followed(by_window, seen, read)
 
@@ -77,7 +77,7 @@ async def _of_days(
     of: tuple[Name, str],
     windows: Sequence[str],
     today: int,
-) -> tuple[Readings, frozenset[int], int]:
+) -> tuple[CellsByWindow, frozenset[int], int]:
     name, segment = of
     oldest = today - KEPT_DAYS * DAY
     needed = [first_day_needed(window, oldest) for window in windows]
@@ -85,12 +85,12 @@ async def _of_days(
     parts = await _days(connection, metrics.series_of_parts(name, segment), start, today - DAY)
     totals = await _seen(connection, metrics.series_of_parts(name, TOTAL), start, today - DAY)
     seen = frozenset(day for days in totals for day in days)
-    found: Readings = {}
+    found: CellsByWindow = {}
     first = max(min(seen, default=today), oldest)
     metric, formula = metrics.definition(name), metrics.formula(name)
     for window in windows:
-        values = readings(metric, formula, parts, totals, window, first, today - DAY)
-        found[window] = [(first + (place + 1) * DAY, reading) for place, reading in enumerate(values)]
+        values = cells_of_days(metric, formula, parts, totals, window, first, today - DAY)
+        found[window] = [(first + (place + 1) * DAY, cell) for place, cell in enumerate(values)]
     return found, seen, sum(len(days) for days in (*parts, *totals))
 
 
@@ -100,7 +100,7 @@ async def _of_blocks(
     of: tuple[Name, str],
     windows: Sequence[str],
     until: tuple[int, str],
-) -> tuple[Readings, frozenset[int], int]:
+) -> tuple[CellsByWindow, frozenset[int], int]:
     """A protected value at the end of a day is what the blocks that were closed by then say."""
     (name, segment), (today, block) = of, until
     ids = {*metrics.series_of_parts(name, segment), *metrics.series_of_parts(name, TOTAL)}
@@ -109,16 +109,17 @@ async def _of_blocks(
     oldest = today - (KEPT_DAYS - 1) * DAY
     first = max(block_end(block, min(starts)), oldest) if starts else today + DAY
     reader, merges = ProtectedWindows(metrics), 0
-    found: Readings = {window: [] for window in windows}
+    found: CellsByWindow = {window: [] for window in windows}
     for window in windows:
-        closed, reading = None, None
+        closed, cell = None, None
         for at in range(first, today + DAY, DAY):
-            if closed != closed_before(block, at) or reading is None:
+            if closed != closed_before(block, at) or cell is None:
                 closed = closed_before(block, at)
                 within = _closed_cells(cells, block, closed, window_first(window, block, at))
                 merges += sum(map(len, within.values()))
-                reading = reader.of_cells(name, segment, within, is_waiting=False).reading
-            found[window].append((at, reading))
+                shown = reader.of_cells(name, segment, within, is_waiting=False)
+                cell = Cell(shown.reading, shown.spread)
+            found[window].append((at, cell))
     return found, starts, merges
 
 
@@ -178,15 +179,15 @@ def _add(days: Days, day: int, partial: Partial) -> None:
         there.merge(partial)
 
 
-async def _write(connection: AsyncConnection, series_id: int, trends: Readings) -> int:
+async def _write(connection: AsyncConnection, series_id: int, trends: CellsByWindow) -> int:
     """Gives how many rows were there."""
     key = (trend_day.c.series_id,)
     rows = await bulk.select_by_key(connection, tuple(trend_day.c), key, [(series_id,)])
     before = {row[:3]: row for row in rows}
     after = {
-        (series_id, window, at): (series_id, window, at, *reading)
+        (series_id, window, at): (series_id, window, at, *cell.reading)
         for window, found in trends.items()
-        for at, reading in found
+        for at, cell in found
     }
     gone = [place for place in before if place not in after]
     await bulk.delete_by_key(connection, tuple(trend_day.primary_key), gone)

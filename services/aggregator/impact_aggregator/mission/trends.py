@@ -13,8 +13,9 @@ from itertools import islice
 from math import isnan, nan
 from typing import TYPE_CHECKING, NamedTuple
 
+from impact_aggregator.mission.statistics import variance_of
 from impact_aggregator.partial import Partial
-from impact_aggregator.values import Formula, Input, Reading, reading_of
+from impact_aggregator.values import Formula, Input, Reading, Spread, reading_of, spread_of
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
 from impact_schemas import numbers
 
@@ -31,29 +32,46 @@ Days = dict[int, Partial]  # start of a day -> what its buckets hold
 
 
 class Known(NamedTuple):
-    """A value at the end of a day, with its n."""
+    """A value as a plain number, with what its interval is worked out from."""
 
     value: float
     n: int
+    variance: float = nan  # of the values behind a mean; not a number where there is none
+
+
+class Cell(NamedTuple):
+    """The value of one series and window at one moment."""
+
+    reading: Reading
+    spread: Spread | None = None  # of a mean
+
+    @property
+    def value(self) -> float | None:
+        """The value as a plain number; None if it is not known."""
+        return None if self.reading.value is None else self.reading.value / numbers.ONE
+
+    @property
+    def known(self) -> Known | None:
+        """All that is known of it."""
+        value, n = self.value, self.reading.n or 0
+        if value is None:
+            return None
+        variance = None if self.spread is None else variance_of(n, self.spread.total, self.spread.squares)
+        return Known(value, n, nan if variance is None else variance)
 
 
 class Trend:
     """The values of one series and window at the ends of consecutive days; unknown ones are left out."""
 
-    __slots__ = ("_counts", "_values", "first")
+    __slots__ = ("_counts", "_values", "_variances", "first")
 
-    def __init__(self, first: int, readings: Iterable[Reading] = ()) -> None:
+    def __init__(self, first: int, cells: Iterable[Cell] = ()) -> None:
         """`first` is the midnight that ended the first day."""
         self.first = first
-        self._values = array("d")
-        self._counts = array("d")
-        for reading in readings:
-            self.append(reading)
-
-    def append(self, reading: Reading) -> None:
-        """The value at the end of the day that follows."""
-        self._values.append(nan if reading.value is None else reading.value / numbers.ONE)
-        self._counts.append(reading.n or 0)
+        known = [cell.known or _UNKNOWN for cell in cells]
+        self._values = array("d", [one.value for one in known])
+        self._counts = array("d", [one.n for one in known])
+        self._variances = array("d", [one.variance for one in known])
 
     def __len__(self) -> int:
         return len(self._values)
@@ -68,7 +86,7 @@ class Trend:
         place = (midnight - self.first) // DAY
         if not 0 <= place < len(self) or isnan(self._values[place]):
             return None
-        return Known(self._values[place], int(self._counts[place]))
+        return Known(self._values[place], int(self._counts[place]), self._variances[place])
 
     def since(self, midnight: int) -> Iterator[tuple[int, Known]]:
         """What is known from `midnight` on, in order of time."""
@@ -78,6 +96,7 @@ class Trend:
                 yield self.first + place * DAY, known
 
 
+_UNKNOWN = Known(nan, 0)
 NO_TREND = Trend(0)
 
 
@@ -96,7 +115,7 @@ def first_day_needed(window: str, first: int) -> int:
     return 0 if window == ALL_TIME else first - WINDOWS[window].length + DAY
 
 
-def readings(
+def cells(
     metric: Metric,
     formula: Formula,
     parts: tuple[Days, ...],
@@ -104,7 +123,7 @@ def readings(
     window: str,
     first: int,
     last: int,
-) -> Iterator[Reading]:
+) -> Iterator[Cell]:
     """The window's value at the end of each day from day `first` to day `last` (starts of days).
 
     `parts` are a segment's day buckets, a ratio's numerator and denominator; `totals` those of the total.
@@ -112,7 +131,9 @@ def readings(
     merged_parts = [_merged(days, window, first, last) for days in parts]
     merged_totals = [_merged(_without_content(days), window, first, last) for days in totals]
     for of_day in zip(zip(*merged_parts, strict=True), zip(*merged_totals, strict=True), strict=True):
-        yield reading_of(metric, formula, Input(*of_day, stale=False))
+        reading = reading_of(metric, formula, Input(*of_day, stale=False))
+        spread = None if reading.value is None else spread_of(of_day[0][0])
+        yield Cell(reading, spread)
 
 
 def _merged(days: Days, window: str, first: int, last: int) -> Iterator[Partial]:
