@@ -31,6 +31,7 @@ HYPOTHERMIA = {
     "1500_1999": course({"2026-04-01": 0.25, "2026-07-01": 0.17, "2026-11-21": 0.12}),
     "2000_2499": course({"2026-04-01": 0.17, "2026-07-01": 0.11, "2026-11-21": 0.08}),
 }
+WARM = course({"2026-04-01": 0.68, "2026-07-01": 0.80, "2026-11-21": 0.83})  # an hour after admission
 COST_USD = course({"2025-11-22": 38, "2026-11-21": 31})
 OVERHEATED = course({"2026-08-31": 0.001, "2026-09-30": 0.012})
 RECOUNTED = date(2026, 5, 31)  # the month of which a facility counted episodes twice
@@ -90,7 +91,7 @@ def _month(story: Story, end: date, facility: Facility) -> Iterator[Event]:
         for number in range(admitted):
             day = date.fromordinal(first.toordinal() + number * (end.day - first.day) // max(admitted, 1))
             baby = f"{facility.name}-{end:%Y%m}-{band}-{number}"
-            data = {**facility.about(), "weight_band": band}
+            data = {**facility.about(), "weight_band": band, "warm": story.chance(WARM(day))}
             yield story.event("baby", day, data, by=facility.country, subject=baby)
         yield from _report(story, end, facility, band, admitted)
     stock = {**facility.about(), "warmers": facility.warmers + (end.month + len(facility.name)) % 2}
@@ -134,9 +135,7 @@ def _annotations(story: Story) -> Iterator[Event]:
     yield story.annotation(
         "decision", "2026-11-10", "The batch is taken back from all facilities", ["overheated_babies"]
     )
-    yield story.annotation(
-        "launch", "2026-04-01", "Skin-to-skin training", ["hypothermia_rate"], "skin_to_skin"
-    )
+    yield story.annotation("launch", "2026-04-01", "Skin-to-skin training", ["warm_share"], "skin_to_skin")
     yield story.annotation(
         "external", "2026-09-10", "Roads in Nepal are closed by landslides", ["facilities_reporting"]
     )

@@ -41,6 +41,7 @@ LINES = {"incense": 0.6, "compost": 0.3, "leather": 0.1}
 FESTIVALS = {date(2026, 3, 4): 2.2, date(2026, 10, 20): 2.0, date(2026, 11, 8): 2.6}
 WOMEN = course({"2025-11-22": 1_020, "2026-07-15": 1_235, "2026-11-21": 1_260})
 WOMEN_IN = {"kanpur": 70, "varanasi": 22, "unnao": 8}
+TO_ACCOUNT = course({"2026-02-01": 0.71, "2026-07-01": 0.9, "2026-11-21": 0.94})
 WAGE_INR = 8_200
 PAID_EVERY_DAYS = 27  # so that 28 days, the last of which is today, have everybody
 INCIDENTS = course({"2026-10-15": 0.11, "2026-10-20": 0.75, "2026-11-10": 0.75, "2026-11-14": 0.11})
@@ -91,7 +92,7 @@ def _flowers(story: Story, day: date, city: str, temples: list[int]) -> Iterator
 def _wages(story: Story, day: date, women: list[str]) -> Iterator[Event]:
     """Each woman is paid about every four weeks, on a day of her own."""
     for number in range(day.toordinal() % PAID_EVERY_DAYS, len(women), PAID_EVERY_DAYS):
-        to_account = story.chance(course({"2025-11-22": 0.71, "2026-11-21": 0.93})(day))
+        to_account = story.chance(TO_ACCOUNT(day))
         data = {
             "city": women[number],
             "inr": round(story.near(WAGE_INR, 900)),
@@ -107,6 +108,9 @@ def _sales(story: Story, day: date) -> Iterator[Event]:
 
 
 def _annotations(story: Story) -> Iterator[Event]:
+    yield story.annotation(
+        "launch", "2026-02-01", "Days on which a bank comes to the unit", ["account_share"], "bank_days"
+    )
     yield story.annotation("launch", "2026-03-15", "Bins at the temples of Unnao", (), "temple_bins")
     yield story.annotation(
         "launch", "2026-04-06", "Drying racks in Kanpur", ["upcycled_share"], "drying_racks"

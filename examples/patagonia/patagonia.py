@@ -29,6 +29,8 @@ KEPT = {  # garments a day
     "recycle": course({"2025-11-22": 5, "2026-11-21": 6}),
 }
 KEPT_IN_ASIA = course({"2026-06-01": 1.0, "2026-11-21": 0.45})  # the workshop there has moved
+REPAIRS_A_DAY = 8  # of which the time is known
+IN_TIME = course({"2026-03-01": 0.55, "2026-06-01": 0.78, "2026-11-21": 0.82})
 KG_A_GARMENT = 0.42
 RECYCLED = {
     "polyester": course({"2026-03-01": 0.62, "2026-07-01": 0.88, "2026-11-21": 0.94}),
@@ -100,9 +102,19 @@ def _kept(story: Story, day: date, region: str, share: float) -> Iterator[Event]
         expected = usual(day) * share * (KEPT_IN_ASIA(day) if region == "asia" else 1.0)
         garments = story.whole(max(0.0, story.near(expected, expected / 6)))
         yield story.event("kept", day, {"region": region, "route": route, "garments": garments}, by="repair")
+    for _ in range(story.whole(REPAIRS_A_DAY * share)):
+        data = {"region": region, "in_time": story.chance(IN_TIME(day))}
+        yield story.event("repair", day, data, by="repair")
 
 
 def _annotations(story: Story) -> Iterator[Event]:
+    yield story.annotation(
+        "launch",
+        "2026-03-01",
+        "Spare parts for every jacket of ten years",
+        ["repairs_in_time_share"],
+        "spare_parts",
+    )
     yield story.annotation(
         "launch",
         "2026-03-01",
