@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from impact_aggregator.protection import suppression
 from impact_aggregator.protection.audit import Audit, audit
 from impact_schemas.catalog import parse_catalog
 from tests.aggregator.conftest import Clock
@@ -79,3 +84,45 @@ async def test_a_numerator_that_follows_from_a_shown_ratio_is_found(one: Pipelin
 
 def _places(found: Audit) -> set[str]:
     return {exposure.place for exposure in found.exposures if exposure.metric == "visits"}
+
+
+LANGUAGES = st.sampled_from(["es", "en", "fr", "de"])
+WEEKS = st.lists(
+    st.lists(
+        st.tuples(st.integers(0, 12), LANGUAGES, st.sampled_from(["n", "s"]), st.booleans()), max_size=40
+    ),
+    min_size=1,
+    max_size=3,
+)
+Weeks = list[list[tuple[int, str, str, bool]]]
+
+
+@settings(max_examples=6, deadline=None)  # each is a database, counted and ticked
+@given(weeks=WEEKS)
+def test_neither_a_cell_nor_a_difference_of_windows_gives_anybody_away(weeks: Weeks) -> None:
+    assert asyncio.run(_published_and_attacked(weeks)).exposures == []
+
+
+def test_the_same_attack_succeeds_without_complementary_suppression(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suppression._Suppression, "run", lambda self: self._hidden)
+    week = [(n, "es" if n < 2 else "en", "n", True) for n in range(9)]
+    assert _places(asyncio.run(_published_and_attacked([week]))) == {"1w"}
+
+
+async def _published_and_attacked(weeks: Weeks) -> Audit:
+    clock = Clock(MONDAY + WEEK)
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/metrics.db"
+        async with pipeline(url, parse_catalog(TEXT, "clinic.yaml"), clock) as made:
+            for number, week in enumerate(weeks):
+                at = MONDAY - number * WEEK
+                events = [
+                    event
+                    for person, language, region, kept in week
+                    for event in people(1, at, person, language=language, region=region, kept=kept)
+                ]
+                await made.count(events)
+            await settle(made, clock)
+            clock.now += WEEK  # the windows move on
+            await settle(made, clock)
+            return await audit(made.engine)

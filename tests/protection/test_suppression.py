@@ -122,7 +122,7 @@ ROWS = st.lists(
 EVENTS = st.lists(
     st.tuples(st.integers(0, 25), st.tuples(SMALL_VALUES, SMALL_VALUES, st.integers(0, 2))), max_size=60
 )
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quick

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from impact_aggregator.protection.suppression import Cell, Size, Split
 
+    Signed = Sequence[tuple[int, "Part"]]  # counts, or distinct values, added or subtracted
+
 
 class Part(NamedTuple):
     """One counted metric of the family."""
@@ -41,14 +43,14 @@ def holds_anything(state: Partial) -> bool:
     return bool(state.count or state.sum or (state.subjects is not None and state.subjects.estimate()))
 
 
-def sizes(parts: Sequence[Part], pairs: Iterable[tuple[Part, Part]]) -> Size:
+def sizes(parts: Sequence[Part], sums: Iterable[Signed]) -> Size:
     """A function from cells to the fewest distinct subjects that any of the metrics shows of them together.
 
-    `pairs` are whole and part, of ratios and differences: what is left of the whole without the part is a
-    number too. Of the rest no subjects are known, so its events are counted: its subjects may be fewer yet.
+    `sums` are what can be worked out of the parts as a number: the parts of a ratio, and what is left of its
+    whole. Of these no subjects are known, so that events are counted: their subjects may be fewer yet.
     """
     counters = [_people_of(part) for part in parts]
-    counters += [_rest_of(whole, part) for whole, part in pairs if whole.aggregate == part.aggregate]
+    counters += [_sum_of(signed) for signed in sums]
     for part in parts:
         if part.aggregate == "mean" and all(_is_yes_or_no(state) for state in part.cells.values()):
             counters += [_count_of(part, _yes), _count_of(part, _no)]
@@ -89,19 +91,17 @@ def people(states: Iterable[Partial]) -> int:
     return max(subjects.estimate() if named else events, int(there))
 
 
-def _rest_of(whole: Part, part: Part) -> Size:
-    """What the whole holds without its part, of counts and of distinct values."""
-    if whole.aggregate not in ("count", "unique"):
-        return lambda _cells: 0  # what is left of a sum is no number of people
+def _sum_of(signed: Signed) -> Size:
+    return lambda cells: sum(sign * _number(part, cells) for sign, part in signed)
 
-    def count(one: Part, cells: Collection[Cell]) -> int:
-        together = Partial()
-        for cell in cells:
-            if cell in one.cells:
-                together.merge(one.cells[cell])
-        return (together.value(one.aggregate) or 0) // numbers.ONE
 
-    return lambda cells: count(whole, cells) - count(part, cells)
+def _number(part: Part, cells: Collection[Cell]) -> int:
+    """Events, or distinct values, of cells together."""
+    together = Partial()
+    for cell in cells:
+        if cell in part.cells:
+            together.merge(part.cells[cell])
+    return (together.value(part.aggregate) or 0) // numbers.ONE
 
 
 def _count_of(part: Part, count: Callable[[Partial], int]) -> Size:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from impact_aggregator.merged import Inputs, MergedBuckets
+    from impact_aggregator.protection.holdings import Signed
     from impact_aggregator.protection.suppression import Cell
     from impact_aggregator.values import Metrics, Name
 
@@ -192,22 +193,29 @@ class Publication:
         }
 
     def _hidden(self, grid: Grid, parts: Mapping[Name, Part]) -> set[Cell]:
-        size = sizes(list(parts.values()), self._pairs(grid, parts))
+        size = sizes(list(parts.values()), self._sums(grid, parts))
         cells = {
             cell for part in parts.values() for cell, state in part.cells.items() if holds_anything(state)
         }
         splits = {split for part in parts.values() for split in part.splits}
         return hidden_cells(splits, cells, size, grid.family.min_cell)
 
-    def _pairs(self, grid: Grid, parts: Mapping[Name, Part]) -> Iterator[tuple[Part, Part]]:
-        """Whole and part, of each ratio and difference of the family."""
+    def _sums(self, grid: Grid, parts: Mapping[Name, Part]) -> Iterator[Signed]:
+        """What the family's derived metrics show as numbers of events or of distinct values."""
         for name in grid.protected:
-            metric = self._metrics.definition(name)
-            sources = self._metrics.parts_of(name)
-            if metric.derivation == "ratio":
-                yield parts[sources[1]], parts[sources[0]]
-            elif metric.derivation == "difference":
-                yield parts[sources[0]], parts[sources[1]]
+            formula = self._metrics.formula(name)
+            terms = (*formula.above, *formula.below)
+            if len(terms) == 1 or {term.aggregate for term in terms} not in ({"count"}, {"unique"}):
+                continue  # a sum of values is no number of people
+            signed = [
+                (term.sign, parts[part])
+                for term, part in zip(terms, self._metrics.parts_of(name), strict=True)
+            ]
+            above, below = signed[: len(formula.above)], signed[len(formula.above) :]
+            yield above
+            if below:
+                yield below
+                yield [*below, *((-sign, part) for sign, part in above)]
 
     # --- writing --------------------------------------------------------------------------------------
 
