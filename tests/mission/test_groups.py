@@ -107,7 +107,17 @@ def test_counts_of_groups_have_a_gap_but_no_interval() -> None:
     rows = list(equity.gaps(board_of(CATALOG, cells), "visits"))
     (row,) = [row for row in rows if row.time_window == "28d"]
     assert _floats(row.gap, row.ratio) == (-50, 0.5)
-    assert (row.ci_low, row.standing) == (None, "worse")
+    assert (row.ci_low, row.standing) == (None, "alike")  # 50 of 80 people, and 100 of 200: within chance
+    cells["visits", EN, "28d"] = cell(180, 180)
+    rows = list(equity.gaps(board_of(CATALOG, cells), "visits"))
+    assert {row.standing for row in rows if row.time_window == "28d"} == {"worse"}
+
+
+def test_of_counts_without_the_size_of_groups_no_standing_is_told() -> None:
+    catalog = catalog_of(TEXT.replace(", population: {values: {en: 200, es: 80, ht: 20}}", ""))
+    cells = {("visits", ES, "28d"): cell(50, 50), ("visits", EN, "28d"): cell(100, 100)}
+    rows = list(equity.gaps(board_of(catalog, cells), "visits"))
+    assert {row.standing for row in rows if row.time_window == "28d"} == {None}
 
 
 def test_the_share_of_each_groups_people_is_told_also_of_those_who_never_came() -> None:

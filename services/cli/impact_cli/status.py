@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import text
 
+from impact_cli import status_meaning
+from impact_cli.status_meaning import Meaning
 from impact_cli.terminal import Refused, shown
 from impact_database.engine import connect, read_only
 from impact_database.migrate import check
@@ -54,12 +56,13 @@ class Ledger(msgspec.Struct, frozen=True):
 
 
 class Product(msgspec.Struct, frozen=True):
-    """One product's numbers and ledger."""
+    """One product's numbers, what they mean, and its ledger."""
 
     product: str
     title: str
     ledger: Ledger
     numbers: list[Number]
+    meaning: Meaning
 
 
 async def read(url: str) -> list[Product]:
@@ -83,14 +86,21 @@ async def _products(connection: AsyncConnection) -> list[Product]:
         # as_of is a datetime on PostgreSQL, its text on SQLite
         values = dict(zip(Number.__struct_fields__, row[1:], strict=True)) | {"as_of": str(row.as_of)[:19]}
         numbers.setdefault(row.product, []).append(Number(**values))
+    meanings = await status_meaning.read(connection)
     return [
-        Product(row.product, row.title, ledgers.get(row.product, Ledger()), numbers.get(row.product, []))
+        Product(
+            row.product,
+            row.title,
+            ledgers.get(row.product, Ledger()),
+            numbers.get(row.product, []),
+            meanings.get(row.product, Meaning()),
+        )
         for row in await connection.execute(PRODUCTS)
     ]
 
 
 def show(products: list[Product], console: Console) -> None:
-    """A table and a line of the ledger for each product."""
+    """A table of the numbers, what they mean, and a line of the ledger for each product."""
     for one in products:
         console.print(f"[bold]{escape(one.title)}[/] ({one.product})")
         table = Table("metric", "window", "value", "unit", "n", "status")
@@ -105,6 +115,7 @@ def show(products: list[Product], console: Console) -> None:
         console.print(table)
         if one.numbers:
             console.print(f"as of {max(number.as_of for number in one.numbers)} UTC")
+        status_meaning.show(one.meaning, console)
         ledger = one.ledger
         console.print(
             f"{ledger.received:,} events received = {ledger.counted:,} counted "

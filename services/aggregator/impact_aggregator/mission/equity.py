@@ -3,7 +3,8 @@
 A gap is the group's value minus the reference's. Its 95 % interval is Newcombe's where the metric is a
 proportion and Welch's where it is a mean; other values have no formula, and none is made up. A group's
 `standing` is `worse`, `better` or `alike`: alike as long as the interval holds 0, or without an interval as
-long as the gap is below 1 % of the reference.
+long as the gap is below 1 % of the reference. Counts and sums depend on the size of the group: they stand by
+the shares of their people who are reached, where the catalog knows them, else nothing is said.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import estimates
-from impact_aggregator.mission.board import is_better, longest_window, to_nanos
-from impact_aggregator.mission.segments import groups, segment_of
+from impact_aggregator.mission.board import grows, is_better, longest_window, to_nanos
+from impact_aggregator.mission.segments import groups, segment_of, split_of
+from impact_aggregator.mission.trends import Known
 from impact_aggregator.rules import TOTAL
 from impact_schemas import numbers
 
@@ -75,29 +77,45 @@ def _gap(
     key: tuple[str, str, str, str, str, str], metric: Metric, kind: Kind, own: Cell, other: Cell
 ) -> GapRow:
     value, reference_value = own.reading.value, other.reading.value
-    status = weaker(own, other)
+    one, reference = own.known, other.known
     gap = ratio = interval = standing = None
-    if value is not None and reference_value is not None:
+    if value is not None and reference_value is not None and one is not None and reference is not None:
         gap = value - reference_value
         ratio = numbers.divide(value, reference_value) if reference_value else None
-        interval = estimates.difference(kind, own.known, other.known)
-        standing = _standing(metric, gap, reference_value, interval)
+        interval = estimates.difference(kind, one, reference)
+        standing = _standing(metric, key[-2:], one, reference, interval)
     return GapRow(
         *key,
         *(reference_value, value, gap, ratio, other.reading.n, own.reading.n),
         *(to_nanos(interval.low) if interval else None, to_nanos(interval.high) if interval else None),
-        *(status, standing),
+        *(weaker(own, other), standing),
     )
 
 
-def _standing(metric: Metric, gap: int, reference_value: int, interval: Interval | None) -> str:
+def _standing(
+    metric: Metric, segments: tuple[str, str], own: Known, other: Known, interval: Interval | None
+) -> str | None:
+    if grows(metric):
+        people = tuple(_people(metric, segment) for segment in segments)
+        if 0 in people:
+            return None
+        own, other = (Known(one.value / n, n) for one, n in zip((own, other), people, strict=True))
+        interval = estimates.difference("proportion", own, other)
     if interval is not None:
         is_apart = interval.excludes_zero
     else:
-        is_apart = abs(gap) > estimates.MEANINGFUL_SHARE * abs(reference_value)
+        is_apart = abs(own.value - other.value) > estimates.MEANINGFUL_SHARE * abs(other.value)
     if not is_apart:
         return "alike"
-    return "better" if is_better(metric, gap) else "worse"
+    return "better" if is_better(metric, own.value - other.value) else "worse"
+
+
+def _people(metric: Metric, segment: str) -> int:
+    """How many people the group has, as the catalog knows; 0: it does not."""
+    if metric.equity is None or metric.equity.population is None:
+        return 0
+    (group,) = split_of(segment).values()
+    return metric.equity.population.values.get(str(group), 0)
 
 
 # --- the people there are -----------------------------------------------------------------------------
