@@ -11,6 +11,7 @@ from impact_aggregator.windows import DAY
 from impact_schemas.catalog import parse_catalog
 from tests.aggregator.conftest import Clock, correction, retraction, visit
 from tests.aggregator.pipeline import Pipeline, pipeline
+from tests.aggregator.test_rebuild import rebuild, take_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -285,3 +286,30 @@ async def test_a_new_leader_goes_on_with_what_is_decided(
         rows = await other.rows("SELECT * FROM block_cell ORDER BY series_id, block_start")
         assert set(decided) < set(rows)
         assert (await other.rolling_values("visits", "all"))["{}"] == (9, 9, "ok")
+
+
+async def test_a_rebuild_keeps_what_was_published_and_what_it_finds_goes_into_the_next_block(
+    one: Pipeline, catalog: Catalog, clock: Clock
+) -> None:
+    await one.count(people(5, language="es", minutes=10))
+    await settle(one, clock)
+    await one.count(people(1, first=70, language="es", minutes=7))
+    before = await blocks(one, "minutes")
+    await rebuild(one).run()
+    await take_up(one, catalog)
+    await settle(one, clock)
+    assert await blocks(one, "minutes") == before
+    assert (await one.rolling_values("minutes", "all"))["{}"] == (50, 5, "ok")
+    await one.count(people(4, MONDAY + WEEK, language="es", minutes=1))
+    clock.now += WEEK
+    await settle(one, clock)
+    assert (await blocks(one, "minutes"))["2026-01-12", "{}"] == 4 + 7
+    assert (await one.rolling_values("missed_rate", "all"))["{}"][1:] == (10, "ok")
+
+
+async def test_another_grid_starts_a_new_version(one: Pipeline, clock: Clock) -> None:
+    await one.count(people(5, language="es"))
+    await settle(one, clock)
+    await take_up(one, parse_catalog(TEXT.replace("block: week", "block: day"), "clinic.yaml"))
+    versions = dict(await one.rows("SELECT metric, version FROM metrics"))
+    assert versions == {name: 1 if name == "open" else 2 for name in versions}
