@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from impact_cli.http_writes import JoinedWrites
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -36,7 +38,8 @@ def bounded(limits: HeadLimits) -> type[HttpToolsProtocol]:
         _refused = False
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn declares it
+            joined = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]  # as uvicorn declares it
+            super().connection_made(joined)  # type: ignore[arg-type]  # it has all that a transport has
             self._start_deadline()
 
         def connection_lost(self, exc: Exception | None) -> None:
