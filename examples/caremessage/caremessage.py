@@ -23,7 +23,7 @@ TITLE = "CareMessage, a year of messages and visits (one patient stands for a th
 
 PATIENTS_A_DAY = 15.7  # new ones: 5,700 in the year
 CLINICS = {"north": 30, "south": 27, "east": 23, "west": 20}
-LANGUAGES = {"en": 56, "es": 31, "zh": 7, "vi": 3, "ht": 1, None: 2}  # None: the clinic does not know
+LANGUAGES = {"en": 62, "es": 25, "zh": 7, "vi": 3, "ht": 1, None: 2}  # None: the clinic does not know
 PAYERS = {"medicaid": 55, "uninsured": 25, "medicare": 20}
 ARMS = {"none": 1, "reminder": 1}
 TEXTS = {"none": 1, "nutrition": 1}
@@ -32,9 +32,9 @@ SPANISH_THEMES = {"thanks": 30, "wrong_language": 38, "hard_to_read": 14, "resch
 
 EXPERIMENT = date(2026, 3, 2)
 NUTRITION_TEXTS = date(2026, 5, 4)
-SPANISH_REMINDERS = date(2026, 11, 2)
-MISSED = course({"2025-12-01": 0.22, "2026-03-01": 0.215, "2026-11-21": 0.20})
-MISSED_BY_SPANISH = course({"2026-03-01": 0.19, "2026-11-01": 0.255, "2026-11-21": 0.24})
+SPANISH_REMINDERS = date(2026, 11, 16)
+MISSED = course({"2026-03-01": 0.31, "2026-11-21": 0.17})
+MISSED_BY_SPANISH = course({"2026-06-01": 0.2, "2026-11-21": 0.35})
 REMINDER_HELPS, ENGLISH_REMINDER_HELPS_SPANISH = 0.105, 0.005
 HBA1C_CHANGE, HBA1C_SPREAD = -0.4, 1.1  # percentage points of HbA1c
 STORM = (date(2026, 11, 6), date(2026, 11, 13))  # every message was sent twice
@@ -65,7 +65,7 @@ def events(now: datetime) -> Iterator[Event]:
         enrolled = [_enrol(story, len(patients) + n) for n in range(story.whole(PATIENTS_A_DAY))]
         patients += enrolled
         yield from _messages(story, day, patients, enrolled)
-        for patient in story.some(patients, story.whole(58)):
+        for patient in story.some(patients, story.whole(80)):
             visit = _visit(story, day, patient)
             yield visit
             if day == date(2026, 7, 3) and not visit["data"]["kept"]:
@@ -88,12 +88,12 @@ def _enrol(story: Story, number: int) -> Patient:
 def _messages(story: Story, day: date, patients: list[Patient], enrolled: list[Patient]) -> Iterator[Event]:
     """A welcome to each new patient, and a message to some of the others."""
     storm = STORM[0] <= day < STORM[1]
-    for patient in (*enrolled, *story.some(patients, story.whole(32))):
+    for patient in (*enrolled, *story.some(patients, story.whole(24))):
         for _ in range(2 if storm else 1):
             yield story.event(
                 "message.delivered", day, patient.about(), by=patient.clinic, subject=patient.name
             )
-        if story.chance(0.09 if storm else 0.012):
+        if story.chance(0.18 if storm else 0.012):
             yield story.event(
                 "opt_out", day, {"clinic": patient.clinic}, by=patient.clinic, subject=patient.name
             )
@@ -113,7 +113,7 @@ def _visit(story: Story, day: date, patient: Patient) -> Event:
 
 def _outcomes(story: Story, day: date, patients: list[Patient]) -> Iterator[Event]:
     """Blood sugar half a year apart, and what people say."""
-    for patient in story.some(patients, story.whole(12)):
+    for patient in story.some(patients, story.whole(9)):
         data: dict[str, object] = {
             **patient.about(),
             "change": round(story.near(HBA1C_CHANGE, HBA1C_SPREAD), 1),
@@ -160,5 +160,5 @@ def _annotations(story: Story) -> Iterator[Event]:
         "decision", "2026-10-12", "Reminders in Spanish come before any new feature", ["no_show_rate"]
     )
     yield story.annotation(
-        "launch", "2026-11-02", "Reminders in Spanish", ["no_show_rate"], "spanish_reminders"
+        "launch", "2026-11-16", "Reminders in Spanish", ["no_show_rate"], "spanish_reminders"
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +14,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 import httpx
-from rich.markup import escape
 
-from impact_cli import examples, lag, settings, status, terminal
+from impact_cli import demo_summary, examples, lag, settings, status, terminal
 from impact_cli.event_files import encode
 from impact_cli.keys import read_keys_file
 from impact_cli.send import SendError, Summary, Target, send
 from impact_cli.server import listen
-from impact_cli.terminal import Refused, shown
+from impact_cli.terminal import Refused
 from impact_database.engine import SchemaOutOfDate, connect
 
 if TYPE_CHECKING:
@@ -36,21 +33,13 @@ if TYPE_CHECKING:
     from impact_cli.settings import Settings
 
 LOG_FILE = "service.log"
-CATALOG_FOLDER = "catalog"
 DAY_FILE = "told-on"  # the day of the first run: later ones send the same events
-ANNOTATED = re.compile(r"(?<=\w)\{")  # kg{CO2e} is read as kg CO2e
-BRACES = str.maketrans("", "", "{}")
-QUERY = (
-    "SELECT metric, segment, value, n FROM rolling_metrics"
-    " WHERE product = '{product}' AND time_window = 'all' ORDER BY metric, segment"
-)
-READ_SQLITE = (  # for a machine without the command sqlite3
-    "import sqlite3, sys; [print(*row, sep='|') for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])]"
-)
 START_TIMEOUT_S = 60.0
 COUNT_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.1
+QUIET_S = 4.0  # a block of small cells is decided 2 s after its last change, within the second after that
+TRENDS_WAITING = re.compile(r"^impact_aggregator_trends_waiting (\S+)$", re.MULTILINE)
 
 
 def someone_watches() -> bool:
@@ -66,9 +55,9 @@ def run(name: str, data: Path, port: int | None, *, stay: bool) -> None:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     asyncio.run(_look_at_earlier_runs(played, found, data))
     (data / DAY_FILE).write_text(f"{_told_on(data):%Y-%m-%d}\n", "ascii")
-    examples.write_catalogs(played, data / CATALOG_FOLDER)
-    with _ended_by_signals(), _service(data, _free_port(port)) as url:
-        asyncio.run(_play(played, data, url, found, began))
+    examples.write_catalogs(played, data / settings.CATALOG_FOLDER)
+    with _ended_by_signals(), _service(data, _free_port(port)) as service:
+        asyncio.run(_play(played, data, service, found, began))
         if stay:
             terminal.out().print("Ctrl-C ends it; the data stay in the folder.")
             with suppress(KeyboardInterrupt):
@@ -95,45 +84,62 @@ def _free_port(given: int | None) -> int:
 # --- the service: a child process, so that it and the client use a core each ---------------------------
 
 
-@contextmanager
-def _service(data: Path, port: int) -> Iterator[str]:
-    """The service's address once it is ready; ended on leaving."""
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "impact_cli", "up", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--catalog", str(data / CATALOG_FOLDER), "--data", str(data)]
-    log_file = data / LOG_FILE
-    with log_file.open("wb") as log:
-        # in a session of its own: a Ctrl-C is for this process, which then ends the service
-        process = subprocess.Popen(  # noqa: S603 (our own command)
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _wait_until_ready(process, url, log_file)
-        yield url
-    finally:
-        process.terminate()
+class _Service:
+    """`impact up` on the folder `data`."""
+
+    def __init__(self, data: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._log_file = data / LOG_FILE
+        command = [sys.executable, "-m", "impact_cli", "up", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--catalog", str(data / settings.CATALOG_FOLDER), "--data", str(data)]
+        with self._log_file.open("wb") as log:
+            # in a session of its own: a Ctrl-C is for this process, which then ends the service
+            self._process = subprocess.Popen(  # noqa: S603 (our own command)
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait_until_ready(self) -> None:
+        """Raises Refused if it is not in good time."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise Refused(f"the service did not start:\n{self._tail()}")
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return
+            time.sleep(LOOK_EVERY_S)
+        raise Refused(f"the service is not ready after {START_TIMEOUT_S:.0f} s:\n{self._tail()}")
+
+    async def trends_waiting(self, client: httpx.AsyncClient) -> int:
+        """How many trends it has still to work out. Raises Refused if it has ended."""
+        if self._process.poll() is not None:
+            raise Refused(f"the service has ended:\n{self._tail()}")
+        found = TRENDS_WAITING.search((await client.get(f"{self.url}/metrics", timeout=30)).text)
+        return int(float(found[1])) if found else 0
+
+    def end(self) -> None:
+        """Returns when it has ended."""
+        self._process.terminate()
         try:
-            process.wait(STOP_TIMEOUT_S)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
+
+    def _tail(self) -> str:
+        lines = self._log_file.read_text("utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-10:])
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log_file: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise Refused(f"the service did not start:\n{_tail(log_file)}")
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
-                return
-        time.sleep(LOOK_EVERY_S)
-    raise Refused(f"the service is not ready after {START_TIMEOUT_S:.0f} s:\n{_tail(log_file)}")
-
-
-def _tail(log_file: Path) -> str:
-    lines = log_file.read_text("utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-10:])
+@contextmanager
+def _service(data: Path, port: int) -> Iterator[_Service]:
+    """The service once it is ready; ended on leaving."""
+    service = _Service(data, port)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        service.end()
 
 
 @contextmanager
@@ -154,22 +160,23 @@ def _ended_by_signals() -> Iterator[None]:
 # --- playing in and looking ----------------------------------------------------------------------------
 
 
-async def _play(played: list[Example], data: Path, url: str, found: Settings, began: float) -> None:
+async def _play(played: list[Example], data: Path, service: _Service, found: Settings, began: float) -> None:
     keys = read_keys_file(data / settings.KEYS_FILE)
     engine = connect(found.required_database_url())
     try:
         sent = [
-            await _send(example, Target(url=url, key=keys[example.product], compress=False))
+            await _send(example, Target(url=service.url, key=keys[example.product], compress=False))
             for example in played
         ]
         await _wait_until_counted(found, engine)
+        seconds = time.monotonic() - began
+        await _wait_until_judged(service, engine)
     finally:
         await engine.dispose()
-    seconds = time.monotonic() - began
     products = {one.product: one for one in await status.read(found.required_database_url())}
     for example, summary in zip(played, sent, strict=True):
-        _print_summary(products[example.product], example, summary, seconds)
-    _print_where_to_look(played[0], keys[played[0].product], data, url)
+        demo_summary.show(products[example.product], example, summary, seconds, terminal.out())
+    demo_summary.show_places(played[0], keys[played[0].product], data, service.url, terminal.out())
 
 
 async def _look_at_earlier_runs(played: list[Example], found: Settings, data: Path) -> None:
@@ -223,55 +230,17 @@ async def _wait_until_counted(found: Settings, engine: AsyncEngine) -> None:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _print_summary(one: status.Product, example: Example, sent: Summary, seconds: float) -> None:
-    console = terminal.out()
-    console.print(
-        f"\n[bold]{escape(example.title)}[/]: {sent.events:,} events over HTTP in {sent.seconds:.1f} s "
-        f"({sent.events / sent.seconds:,.0f} a second), counted after {seconds:.1f} s in all"
-    )
-    ledger = one.ledger
-    console.print(
-        f"{ledger.received:,} received = {ledger.counted:,} counted + {ledger.duplicates:,} duplicates "
-        f"+ {ledger.quarantined:,} quarantined"
-    )
-    numbers = [number for number in one.numbers if number.window == "all"]
-    width = max((len(number.title) for number in numbers), default=0)
-    for number in numbers:
-        unit = ANNOTATED.sub(" ", number.unit).translate(BRACES) if number.unit != "1" else ""
-        console.print(f"  {number.title:<{width}}  [bold]{shown(number.value):>15}[/] {escape(unit)}")
-
-
-def _print_where_to_look(example: Example, key: str, data: Path, url: str) -> None:
-    database = data / settings.METRICS_DB
-    query = QUERY.format(product=example.product)
-    event = encode({**next(example.events()), "id": "my-first-event"}).decode()
-    lines = (
-        ("Database", str(database)),
-        ("A query", _query_command(database, query)),
-        (
-            "An event",
-            f"curl -i {url}/v1/events -H 'Authorization: Bearer {key}' "
-            f"-H 'Content-Type: application/cloudevents+json' -d {shlex.quote(event)}",
-        ),
-        ("Prometheus", f"curl {url}/metrics"),
-        ("API docs", f"{url}/docs"),
-        ("Numbers", f"impact status --data {shlex.quote(str(data))}"),
-        (
-            "Again",
-            f"impact up --catalog {shlex.quote(str(data / CATALOG_FOLDER))} --data {shlex.quote(str(data))}",
-        ),
-    )
-    for name, text in lines:
-        terminal.out().print(f"[bold]{name:<11}[/]{escape(text)}")
-
-
-def _query_command(database: Path, query: str) -> str:
-    """A command that works on this machine: not everybody has sqlite3."""
-    # in double quotes: the SQL has single ones, and nothing that a shell expands
-    arguments = f'{shlex.quote(str(database))} "{query}"'
-    if shutil.which("sqlite3"):
-        return f"sqlite3 -header {arguments}"
-    python = shlex.quote(sys.executable)
-    if sys.version_info >= (3, 12):
-        return f"{python} -m sqlite3 {arguments}"
-    return f'{python} -c "{READ_SQLITE}" {arguments}'
+async def _wait_until_judged(service: _Service, engine: AsyncEngine) -> None:
+    """Until nothing has changed for a while: then small cells are decided, and trends worked out."""
+    deadline = time.monotonic() + COUNT_TIMEOUT_S
+    quiet_since, before = time.monotonic(), None
+    with terminal.progress_bar("{task.fields[behind]:,} trends to go") as bar:
+        task = bar.add_task("judging", total=None, trouble="", behind=0)
+        async with httpx.AsyncClient() as client:
+            while time.monotonic() < deadline and time.monotonic() - quiet_since < QUIET_S:
+                waiting = await service.trends_waiting(client)
+                found = (waiting, await lag.last_change(engine))
+                if waiting or found != before:
+                    quiet_since, before = time.monotonic(), found
+                bar.update(task, behind=waiting)
+                await asyncio.sleep(LOOK_EVERY_S)

@@ -25,6 +25,8 @@ class Example:
     """One product; `count` is the number of its events, `files` are its catalog's, text by name."""
 
     product: str
+    statement: str
+    north_star: str | None
     title: str
     count: int
     events: Callable[[], Iterator[dict[str, Any]]]
@@ -87,7 +89,7 @@ def _import(code: Path) -> ModuleType:
 
 def _example(module: ModuleType, folder: Path, now: datetime) -> Example:
     catalog = folder / "catalog" if (folder / "catalog").is_dir() else folder
-    [product] = catalogs.load(catalog)
+    [known] = catalogs.load(catalog).values()
     move = getattr(module, "moved", lambda text, _: text)
     files = {
         file.name: move(file.read_text("utf-8"), now.date())
@@ -95,4 +97,13 @@ def _example(module: ModuleType, folder: Path, now: datetime) -> Example:
         for file in catalog.glob(pattern)
     }
     count = getattr(module, "COUNT", None) or sum(1 for _ in module.events(now))
-    return Example(product, module.TITLE, count, lambda: module.events(now), files)
+    mission = known.mission
+    return Example(
+        product=known.product,
+        statement=mission.statement if mission else known.title,
+        north_star=mission.north_star if mission else None,
+        title=module.TITLE,
+        count=count,
+        events=lambda: module.events(now),
+        files=files,
+    )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from impact_cli.settings import Settings
 
+LAST_CHANGE = text("SELECT MAX(changed_at) FROM rolling_metrics")
 POSITIONS = text('SELECT topic, "partition", next_offset FROM log_positions')
 
 
@@ -30,3 +31,9 @@ async def windows_follow(engine: AsyncEngine) -> bool:
     """Whether the rolling metrics have everything that is in the buckets."""
     async with read_only(engine).connect() as connection:
         return not (await connection.execute(select(exists(select(changed_series.c.id))))).scalar_one()
+
+
+async def last_change(engine: AsyncEngine) -> str:
+    """When a rolling metric last changed."""
+    async with read_only(engine).connect() as connection:
+        return str(await connection.scalar(LAST_CHANGE))

@@ -24,6 +24,7 @@ NOT_OURS = ("IMPACT_TEST_", "IMPACT_REQUIRE_")  # the test suite's own
 EVENTS_DB = "events.db"
 METRICS_DB = "metrics.db"
 KEYS_FILE = "keys.json"
+CATALOG_FOLDER = "catalog"  # where the demo puts the catalogs that it plays
 PSEUDONYM_KEY_FILE = "pseudonym.key"
 PSEUDONYM_CHECK_FILE = "pseudonym.check"  # tells the key from another, and nothing about it
 
