@@ -26,7 +26,10 @@ events:
     data:
       type: object
       properties:
-        {{language: {{type: string}}, city: {{type: string}}, fuel: {{type: number}}, power: {{type: number}}}}
+        fuel: {{type: number}}
+        power: {{type: number}}
+        language: {{type: string}}
+        city: {{type: string}}
   clinic.empty.v1: {{data: {{type: object, properties: {{kg: {{type: number}}}}}}}}
 metrics:
   fuel: {{title: Fuel, {_EVENT}, aggregate: sum, of: data.fuel, unit: kg, {_SPLIT}}}

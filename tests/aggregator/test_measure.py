@@ -229,3 +229,23 @@ async def test_a_correction_with_a_unit_that_does_not_fit_is_refused(sqlite_url:
         await one.rolling.tick()
         assert (await one.rolling_values("waste", "all"))["{}"] == (4.0, 1, "ok")
         assert await one.rows("SELECT event_id, code FROM quarantined_events") == [("c1", "unit_mismatch")]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_correction_that_cannot_be_counted_leaves_its_event_counted_in_one_batch_and_in_two(
+    sqlite_url: str, clock: Clock, *, together: bool
+) -> None:
+    events = [visit("a", kind="waste", amount=2, unit="kg"), visit("b", kind="waste", amount=1, unit="t")]
+    wrong = [
+        correction("c1", "a", NOON + 1, kind="waste", amount=3, unit="L"),
+        correction("c2", "a", NOON + 2, kind="waste", amount=999_999_999_999_999, unit="t"),
+        correction("c3", "a", NOON, kind="waste", amount=4, unit="kg"),
+    ]
+    async with pipeline(sqlite_url, parse_catalog(TEXT, "clinic.yaml"), clock) as one:
+        for batch in [[*events, *wrong]] if together else [events, *([event] for event in wrong)]:
+            await one.count(batch)
+        await one.rolling.tick()
+        assert (await one.rolling_values("waste", "all"))["{}"] == (1004.0, 2, "ok")
+        quarantined = await one.rows("SELECT event_id, code FROM quarantined_events ORDER BY event_id")
+        assert quarantined == [("c1", "unit_mismatch"), ("c2", "value_out_of_range")]
+        assert await one.rows("SELECT received, counted, quarantined FROM ledger") == [(5, 3, 2)]

@@ -94,7 +94,8 @@ def settle(event: Event, amendments: Collection[Amendment], rules: Rules) -> Set
         return Settled(None, tuple(unfit), max(retractions, key=_order))
     if fitting is None:
         return Settled(event, tuple(unfit))
-    return Settled(msgspec.structs.replace(event, data=fitting[1]), tuple(unfit), fitting[0])
+    corrected = msgspec.structs.replace(event, data=fitting[1], corrected_by=fitting[0].identity)
+    return Settled(corrected, tuple(unfit), fitting[0])
 
 
 def _order(one: Amendment) -> tuple[int, str]:

@@ -38,6 +38,7 @@ class Event(msgspec.Struct, gc=False):
     received_at: int
     record: bytes  # the payload that it stands in
     target: bytes | None = None  # of a retraction or correction: the identity of the event it speaks of
+    corrected_by: bytes | None = None  # the identity of the correction whose data these are
 
     @property
     def raw(self) -> bytes:

@@ -138,6 +138,15 @@ class _Group(NamedTuple):
     unmet: list[tuple[Rule, Split]]  # segments that no event of the group's has opened yet
 
 
+class _Uncountable(ValueError):
+    """An event, or what it was corrected to, cannot be counted; the text says why."""
+
+    def __init__(self, code: str, detail: str, pointer: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.pointer = pointer
+
+
 class _Fold:
     def __init__(
         self, rules: Rules, known: Mapping[bytes, Known], amendments: Mapping[bytes, Collection[Amendment]]
@@ -145,13 +154,16 @@ class _Fold:
         self._rules = rules
         self._known = known
         self._amendments = amendments
-        self._beyond: dict[Position, CannotMeasure] = {}
+        self._beyond: dict[tuple[Position, bytes | None], CannotMeasure] = {}
 
     def run(self, events: list[Event | Quarantined]) -> Folded:
-        folded = self._run(events)
-        # The door lets few such values in. Should one come, it is found when its group is worked out: then
-        # the batch is folded once more without it.
-        return self._run(events) if self._beyond else folded
+        # The door lets few values in that cannot be counted. One is found when its group is worked out:
+        # then the batch is folded again without it, and under a correction less if it was a correction's.
+        while True:
+            known = len(self._beyond)
+            folded = self._run(events)
+            if len(self._beyond) == known:
+                return folded
 
     def _run(self, events: list[Event | Quarantined]) -> Folded:
         folded = Folded()
@@ -202,31 +214,57 @@ class _Fold:
             folded.refuse(event, "unknown_type", detail)
             return
         amendments = [*self._amendments.get(event.identity, ()), *folded.amendments.get(event.identity, ())]
-        counts: Event | None = event
-        if amendments:
-            settled = settle(event, amendments, self._rules)
-            for amendment, code, detail in settled.unfit:
-                folded.refuse_amendment(amendment, code, detail)
-            counts = settled.event
+        while True:
+            counts, applied = self._settle(folded, event, amendments)
+            try:
+                self._take_in(folded, groups, event, counts)
+            except _Uncountable as error:
+                if applied is None:
+                    folded.refuse(event, error.code, str(error), error.pointer)
+                    return
+                # the event is sound, but not what it was corrected to: as if that had come in a later batch
+                folded.refuse_amendment(applied, error.code, str(error))
+                amendments.remove(applied)
+            else:
+                self._accept(folded, event)
+                return
+
+    def _settle(
+        self, folded: Folded, event: Event, amendments: list[Amendment]
+    ) -> tuple[Event | None, Amendment | None]:
+        """What counts of the event, and the amendment that decides; those that do not fit are refused."""
+        if not amendments:
+            return event, None
+        settled = settle(event, amendments, self._rules)
+        for amendment, code, detail in settled.unfit:
+            folded.refuse_amendment(amendment, code, detail)
+            amendments.remove(amendment)
+        return settled.event, settled.applied
+
+    def _take_in(
+        self,
+        folded: Folded,
+        groups: dict[tuple[object, ...], _Group],
+        event: Event,
+        counts: Event | None,
+    ) -> None:
+        """Raises _Uncountable."""
         if event.type == ANNOTATION:
             try:
                 folded.annotate(event.identity, counts)
             except ValueError as error:
-                folded.refuse(event, "schema_violation", str(error))
-                return
-        if counts is not None and not self._add_to_group(folded, groups, counts):
-            return
-        self._accept(folded, event)
+                raise _Uncountable("schema_violation", str(error)) from None
+        if counts is not None:
+            self._add_to_group(groups, counts)
 
-    def _add_to_group(self, folded: Folded, groups: dict[tuple[object, ...], _Group], event: Event) -> bool:
-        """False if the event cannot be counted and is in quarantine instead."""
-        if event.position in self._beyond:
-            error = self._beyond[event.position]
-            folded.refuse(event, error.code, error.detail, "/" + error.path.replace(".", "/"))
-            return False
+    def _add_to_group(self, groups: dict[tuple[object, ...], _Group], event: Event) -> None:
+        """Raises _Uncountable."""
+        beyond = self._beyond.get((event.position, event.corrected_by)) if self._beyond else None
+        if beyond is not None:
+            raise _Uncountable(beyond.code, beyond.detail, "/" + beyond.path.replace(".", "/"))
         fed = self._rules.of(event.product, event.type)
         if fed is None:  # sorted out before
-            return False
+            return
         data = event.data
         parts = tuple([axis.part(data) for axis in fed.axes])
         resolution = kept_resolution(fed.finest, event.received_at - event.time)
@@ -239,10 +277,8 @@ class _Fold:
             try:
                 _meet(group, event)
             except TooManySegments as error:
-                folded.refuse(event, "too_many_segments", str(error))
-                return False
+                raise _Uncountable("too_many_segments", str(error)) from None
         group.events.append(event)
-        return True
 
     def _count(self, buckets: dict[BucketKey, Partial], group: _Group) -> None:
         """Works out each metric for a group, and adds it to the total and to the group's segments."""
@@ -302,7 +338,8 @@ class _Fold:
             try:
                 nanos.append(numbers.to_nanos(value))
             except numbers.OutOfRangeError as error:
-                self._beyond[event.position] = CannotMeasure("value_out_of_range", str(error), "data")
+                place = (event.position, event.corrected_by)
+                self._beyond[place] = CannotMeasure("value_out_of_range", str(error), "data")
                 nanos.append(0)
         return nanos
 
@@ -312,7 +349,7 @@ class _Fold:
             try:
                 nanos.append(measure.nanos(value, event.data, event.time))
             except CannotMeasure as error:
-                self._beyond[event.position] = error
+                self._beyond[event.position, event.corrected_by] = error
                 nanos.append(0)
         return nanos
 
