@@ -16,7 +16,7 @@ from impact_aggregator.verify.values import shown_time
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from impact_aggregator.verify.definitions import Metric
+    from impact_aggregator.verify.definitions import Formula, Metric
     from impact_aggregator.verify.published import Snapshot
     from impact_aggregator.verify.recount import Recount
 
@@ -101,9 +101,10 @@ def block_differences(blocks: Blocks, metrics: Sequence[Metric], recount: Recoun
             yield _difference((name, "block", "all", segment), "carried", "what came in", "other than that")
     for shown in blocks.shown:
         if shown.name in by_name:
-            yield from _of_window(shown, by_name[shown.name], blocks)
+            metric = by_name[shown.name]
+            yield from _of_window(shown, recount.formula(metric), metric.block or "", blocks)
     for metric in metrics:
-        if metric.block is not None and metric.definition.event:  # counted, and not made of others
+        if metric.block is not None and not metric.is_derived:
             yield from _small_ones(metric, blocks, recount)
 
 
@@ -113,12 +114,9 @@ def _is_kept(frozen: Iterable[Frozen]) -> bool:
     return not sum(n for n, _ in more) and not sum(total for _, total in more)
 
 
-def _of_window(shown: Shown, metric: Metric, blocks: Blocks) -> Iterator[Difference]:
-    ratio = metric.definition.ratio
-    if ratio is None and not metric.definition.event:
-        return  # sums and differences of metrics whose own windows are looked at
-    names = (metric.name,) if ratio is None else (ratio.numerator, ratio.denominator)
-    parts = [_within(blocks, (metric.product, name), shown, metric.block or "") for name in names]
+def _of_window(shown: Shown, formula: Formula, block: str, blocks: Blocks) -> Iterator[Difference]:
+    metrics = formula.metrics
+    parts = [_within(blocks, (one.product, one.name), shown, block) for one in metrics]
     open_cells = [[cell for cell in part if not cell.is_hidden] for part in parts]
     is_hidden = not any(open_cells) and any(parts)
     place = (shown.name, shown.kind, shown.window, shown.segment)
@@ -132,12 +130,13 @@ def _of_window(shown: Shown, metric: Metric, blocks: Blocks) -> Iterator[Differe
         yield _difference(place, "suppression", "hidden", "shown")
         return
     counts = [sum(cell.n for cell in part) for part in open_cells]
-    n = counts[-1]  # of a ratio that of its denominator
+    n = sum(counts[len(formula.above) :] or counts)  # of a ratio that of its denominator
     if n != shown.n:
         yield _difference(place, "n", str(n), str(shown.n))
-    elif metric.definition.aggregate in ("count", "sum"):  # others follow from more than numbers
-        (cells_of,) = open_cells
-        right = n * _ONE if metric.definition.aggregate == "count" else sum(cell.total for cell in cells_of)
+    elif len(metrics) == 1 and metrics[0].definition.aggregate in ("count", "sum"):
+        (cells_of,) = open_cells  # other values follow from more than these numbers
+        is_count = metrics[0].definition.aggregate == "count"
+        right = n * _ONE if is_count else sum(cell.total for cell in cells_of)
         if shown.value is None or abs(right - shown.value) > abs(right) * SQLITE_SLACK:
             yield _difference(place, "value", _plain(right), _plain(shown.value))
 

@@ -19,7 +19,7 @@ from impact_aggregator.verify.values import shown_time
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from impact_aggregator.verify.definitions import Metric
+    from impact_aggregator.verify.definitions import Formula, Metric, Term
     from impact_aggregator.verify.recount import Recount
 
 _TABLES = """
@@ -31,15 +31,14 @@ CREATE TABLE published_period (metric INTEGER, period VARCHAR, start BIGINT, end
     value HUGEINT, n BIGINT, status VARCHAR);
 CREATE TABLE frame (metric INTEGER, time_window VARCHAR, seen BOOLEAN, stale BOOLEAN, zero HUGEINT,
     min_cell INTEGER);
-CREATE TABLE metric (metric INTEGER, aggregate VARCHAR, min_cell INTEGER, zero HUGEINT);
+CREATE TABLE metric (metric INTEGER, aggregate VARCHAR, min_cell INTEGER, zero HUGEINT,
+    converts BOOLEAN);
 CREATE TABLE compared (kind VARCHAR, metric INTEGER, rows BIGINT);
 CREATE TABLE difference (metric INTEGER, kind VARCHAR, place VARCHAR, start BIGINT, segment VARCHAR,
     field VARCHAR, expected VARCHAR, found VARCHAR);
 """
 # a double keeps 15 to 17 digits of a number; PostgreSQL keeps all
 SQLITE_SLACK = 1e-12
-
-_ZEROS = ("count", "sum", "unique")  # what these make of nothing is 0, of others there is no value
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -78,9 +77,9 @@ class Comparison:
         self._numbers = {(metric.product, metric.name): metric.number for metric in recount.metrics}
         self._sql.execute(_TABLES)
         for metric in recount.metrics:
-            zero = 0 if metric.definition.aggregate in _ZEROS else None
-            row = [metric.number, metric.definition.aggregate, metric.min_cell, zero]
-            self._sql.execute("INSERT INTO metric VALUES (?, ?, ?, ?)", row)
+            converts = metric.definition.unit_path is not None
+            row = [metric.number, metric.definition.aggregate, metric.min_cell, metric.zero, converts]
+            self._sql.execute("INSERT INTO metric VALUES (?, ?, ?, ?, ?)", row)
 
     # --- taking in what is published ------------------------------------------------------------------
 
@@ -105,10 +104,10 @@ class Comparison:
         self._sql.execute("CREATE TEMP TABLE pair AS " + _BUCKET_PAIRS.format(kept=_kept(as_of)))
         self._judge("bucket", "resolution", (
             ("count", "e_n", "f_n", "0"),
-            ("sum", "e_total", "f_total", "0"),
-            ("mean", "e_mean", "f_mean", ONE_UNIT),
-            ("min", "e_least", "f_least", "0"),
-            ("max", "e_greatest", "f_greatest", "0"),
+            ("sum", "e_total", "f_total", "converted"),
+            ("mean", "e_mean", "f_mean", f"(converted + {ONE_UNIT})"),
+            ("min", "e_least", "f_least", "converted"),
+            ("max", "e_greatest", "f_greatest", "converted"),
             ("value", "e_value", "f_value", "tolerance"),
         ))  # fmt: skip
 
@@ -122,7 +121,7 @@ class Comparison:
         last_times = {
             metric.number: self._recount.last_time(metric)
             for metric in self._recount.metrics
-            if not metric.is_ratio
+            if not metric.is_derived
         }
         for metric in self._recount.metrics:
             if metric.block is not None or self.skipped(metric, pending):  # see `blocks`
@@ -160,36 +159,41 @@ class Comparison:
                 row = [kind, self._numbers[name], rows]
                 self._sql.execute("INSERT INTO compared VALUES (?, ?, ?)", row)
 
-    def fill_ratios(self) -> None:
-        """Ratios from their two parts, which are rolled up apart."""
-        for metric in self._recount.metrics:
-            ratio = metric.definition.ratio
-            if ratio is None:
-                continue
-            above = self._numbers[metric.product, ratio.numerator]
-            below = self._numbers[metric.product, ratio.denominator]
-            splits = listed(",".join(split) for split in self._splits_of_ratio(metric))
-            query = _RATIO.format(number=metric.number, above=above, below=below, splits=splits)
+    def fill_derived(self) -> None:
+        """Sums, differences and ratios from their parts, which are rolled up apart."""
+        derived = [metric for metric in self._recount.metrics if metric.is_derived]
+        formulas = {metric.number: self._recount.formula(metric) for metric in derived}
+        for part in {part.number: part for formula in formulas.values() for part in formula.metrics}.values():
+            self._recount.note_seen(part)
+        for metric in derived:
+            formula = formulas[metric.number]
+            values = _side(formula.above)
+            if formula.below:
+                zero = formula.above[0].metric.zero
+                sides = {"above": values, "below": _side(formula.below)}
+                values = _RATIO.format(zero="NULL" if zero is None else zero, **sides)
+            splits = listed(",".join(split) for split in self._splits_of(metric, formula))
+            parts = {part.number for part in formula.metrics}
+            numbers = ", ".join(map(str, sorted(parts)))
+            query = _DERIVED.format(
+                number=metric.number, values=values, splits=splits, numbers=numbers, parts=len(parts)
+            )
             self._sql.execute(f"INSERT INTO expected {query}")
 
-    def _splits_of_ratio(self, metric: Metric) -> set[tuple[str, ...]]:
-        """A ratio is split as both its parts are; where it names dimensions itself, by no others."""
-        above, below = (set(part.definition.splits) for part in self._parts(metric))
+    @staticmethod
+    def _splits_of(metric: Metric, formula: Formula) -> set[tuple[str, ...]]:
+        """It is split as all that it is made of is; where it names dimensions itself, by no others."""
+        shared = set.intersection(*(set(part.definition.splits) for part in formula.metrics))
         own = set(metric.definition.splits)
-        return above & below & own if len(own) > 1 else above & below
+        return shared & own if len(own) > 1 else shared
 
     def skipped(self, metric: Metric, pending: set[tuple[str, str]]) -> bool:
         """Whether the metric's values, or those of a part of it, wait for the next tick."""
-        ratio = metric.definition.ratio
-        names = (metric.name,) if ratio is None else (metric.name, ratio.numerator, ratio.denominator)
+        names = (metric.name, *(part.name for part in self._parts(metric)))
         return any((metric.product, name) in pending for name in names)
 
     def _parts(self, metric: Metric) -> list[Metric]:
-        ratio = metric.definition.ratio
-        if ratio is None:
-            return [metric]
-        names = (ratio.numerator, ratio.denominator)
-        return [self._recount.metrics[self._numbers[metric.product, name]] for name in names]
+        return self._recount.formula(metric).metrics
 
     def _frame(
         self,
@@ -213,8 +217,7 @@ class Comparison:
             for cadence in (metric.definition.cadence, part.definition.cadence)
             for last in (last_times[part.number],)
         )
-        zero = 0 if metric.definition.aggregate in _ZEROS else None
-        row = [metric.number, window, seen, stale, zero, metric.min_cell]
+        row = [metric.number, window, seen, stale, metric.zero, metric.min_cell]
         self._sql.execute("INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _judge(self, kind: str, place: str, fields: Sequence[tuple[str, str, str, str | None]]) -> None:
@@ -323,6 +326,7 @@ def _plain(nanos: str | None) -> str | None:
 _BUCKET_PAIRS = """
 SELECT metric, resolution, start, segment, e.n AS e_n, e.total AS e_total, e.least AS e_least,
     e.greatest AS e_greatest, e.total // e.n AS e_mean, e.value AS e_value, e.tolerance,
+    CASE WHEN m.converts THEN e.tolerance ELSE 0 END AS converted,
     p.n AS f_n, p.total AS f_total, p.mean AS f_mean, p.least AS f_least, p.greatest AS f_greatest,
     p.value AS f_value, e.n IS NOT NULL AS is_expected, p.segment IS NOT NULL AS is_found,
     FALSE AS is_hidden, FALSE AS is_small  -- these are the true buckets, of protected metrics too
@@ -380,21 +384,42 @@ JOIN metric m USING (metric)
 WHERE metric NOT IN ({skipped})
 """
 
+
+def _side(terms: Sequence[Term]) -> str:
+    """The sum of counted metrics in every cell; what a cell does not have adds nothing to it."""
+    signs = ", ".join(f"({term.metric.number}, {term.sign}::HUGEINT)" for term in terms)
+    return _SIDE.format(signs=signs)
+
+
+_SIDE = """
+SELECT kind, place, start, segment, any_value(split) AS split, sum(n) AS n, sum(sign * value) AS value,
+    sum(tolerance) AS tolerance
+FROM expected JOIN (VALUES {signs}) AS term (metric, sign) USING (metric)
+WHERE kind <> 'bucket' GROUP BY kind, place, start, segment
+"""
+
 # Tolerances of the parts add up relatively; the quotient itself goes through doubles.
 _RATIO = """
-SELECT {number}, kind, place, start, segment, split, COALESCE(b.n, 0), NULL, NULL, NULL, value,
+SELECT kind, place, start, segment, split, COALESCE(b.n, 0) AS n, value,
     CAST(ceil(abs(value::DOUBLE) * (1e-12 + 1.1 * (
         COALESCE(a.tolerance::DOUBLE / NULLIF(abs(a.value::DOUBLE), 0), 0)
-        + COALESCE(b.tolerance::DOUBLE / NULLIF(abs(b.value::DOUBLE), 0), 0)))) AS HUGEINT) + 1
+        + COALESCE(b.tolerance::DOUBLE / NULLIF(abs(b.value::DOUBLE), 0), 0)))) AS HUGEINT) + 1 AS tolerance
 FROM (
     SELECT kind, place, start, segment, COALESCE(a.split, b.split) AS split, a, b,
         CASE WHEN COALESCE(b.value, 0) <> 0 THEN
-            CAST(round(COALESCE(a.value, za.zero)::DOUBLE / b.value::DOUBLE * 1e9) AS HUGEINT)
+            CAST(round(COALESCE(a.value, {zero})::DOUBLE / b.value::DOUBLE * 1e9) AS HUGEINT)
         END AS value
-    FROM (SELECT * FROM expected WHERE metric = {above} AND kind <> 'bucket') a
-    FULL JOIN (SELECT * FROM expected WHERE metric = {below} AND kind <> 'bucket') b
-        USING (kind, place, start, segment)
-    JOIN metric za ON za.metric = {above}
+    FROM ({above}) a FULL JOIN ({below}) b USING (kind, place, start, segment)
 )
+"""
+
+# In a period without events of a part's types that part is not known, and so is what is made of it.
+_DERIVED = """
+SELECT {number}, kind, place, start, segment, split, n, NULL, NULL, NULL,
+    CASE WHEN kind <> 'period' OR known = {parts} THEN value END, tolerance
+FROM ({values}) LEFT JOIN (
+    SELECT place, start, count(DISTINCT metric) AS known FROM seen_period WHERE metric IN ({numbers})
+    GROUP BY place, start
+) USING (place, start)
 WHERE split IN {splits}
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from impact_aggregator.verify.measured import FactorSet, FactorUse  # noqa: TC001 (msgspec reads them too)
 from impact_aggregator.verify.values import label, looks_fractional
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Scalar = str | bool | int | None
 
 RATIO = "ratio"
+ZEROS = ("count", "sum", "unique")
 NUMERIC = frozenset(["sum", "mean", "min", "max", "latest", "p50", "p90", "p95", "p99"])
 
 
@@ -50,6 +52,13 @@ class Ratio(msgspec.Struct, frozen=True):
     denominator: str
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """Two metrics of the same product."""
+
+    of: str
+    minus: str
+
+
 class Definition(msgspec.Struct, frozen=True):
     """A metric as the view `metrics` defines it; what decides no number is left out."""
 
@@ -60,6 +69,13 @@ class Definition(msgspec.Struct, frozen=True):
     of: str | None = None
     per: str | None = None
     ratio: Ratio | None = None
+    sum_of: tuple[str, ...] = ()
+    difference: Difference | None = None
+    unit: str = "1"
+    unit_path: str | None = None
+    factor: FactorUse | None = None
+    factor_set: FactorSet | None = None
+    consent: str | None = None
     dimensions: dict[str, Dimension] = {}
     cuts: tuple[tuple[str, ...], ...] = ()
     windows: tuple[str, ...] = ()
@@ -89,9 +105,58 @@ class Metric(NamedTuple):
     block: str | None = None  # day, week or month: protected, and published as closed blocks only
 
     @property
-    def is_ratio(self) -> bool:
-        """Whether it is made of two other metrics, and has no buckets."""
-        return self.definition.ratio is not None
+    def is_derived(self) -> bool:
+        """Whether it is made of other metrics, and has no buckets."""
+        return bool(self.made_of)
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The metrics that it names; of a ratio numerator and denominator."""
+        one = self.definition
+        if one.ratio is not None:
+            return (one.ratio.numerator, one.ratio.denominator)
+        return one.sum_of if one.difference is None else (one.difference.of, one.difference.minus)
+
+    @property
+    def zero(self) -> int | None:
+        """What no events at all make: counts and sums are 0, of others there is no value."""
+        adds = self.is_derived and self.definition.ratio is None
+        return 0 if adds or self.definition.aggregate in ZEROS else None
+
+
+class Term(NamedTuple):
+    """A counted metric in a sum."""
+
+    metric: Metric
+    sign: int
+
+
+class Formula(NamedTuple):
+    """What a derived metric is worked out of: a sum, and of a ratio the sum that divides it."""
+
+    above: tuple[Term, ...]
+    below: tuple[Term, ...]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The counted metrics in it."""
+        return [term.metric for term in (*self.above, *self.below)]
+
+
+def formula_of(metric: Metric, by_name: Mapping[str, Metric]) -> Formula:
+    """Of any metric; of a counted one itself. `by_name`: those of its product."""
+    ratio = metric.definition.ratio
+    if ratio is None:
+        return Formula(_sum_of(metric, by_name), ())
+    above, below = by_name[ratio.numerator], by_name[ratio.denominator]
+    return Formula(_sum_of(above, by_name), _sum_of(below, by_name))
+
+
+def _sum_of(metric: Metric, by_name: Mapping[str, Metric]) -> tuple[Term, ...]:
+    if not metric.is_derived:
+        return (Term(metric, 1),)
+    minus = metric.definition.difference.minus if metric.definition.difference else None
+    return tuple(Term(by_name[name], -1 if name == minus else 1) for name in metric.made_of)
 
 
 _decode = msgspec.json.Decoder(Definition).decode
@@ -130,7 +195,8 @@ def paths_of(metrics: Iterable[Metric]) -> dict[str, PathUse]:
     uses: dict[str, PathUse] = {}
     for metric in metrics:
         definition = metric.definition
-        for path in (*(one.path for one in definition.dimensions.values()), *definition.where):
+        consent = () if definition.consent is None else (definition.consent,)
+        for path in (*(one.path for one in definition.dimensions.values()), *definition.where, *consent):
             uses.setdefault(path, PathUse())
         for value in (definition.of, definition.per):
             if value is not None and value != "subject":

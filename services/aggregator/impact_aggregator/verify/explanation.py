@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from impact_aggregator.verify.definitions import formula_of
 from impact_aggregator.verify.metric_sql import cells, literal
 from impact_aggregator.verify.published import snapshot, to_micros
 from impact_aggregator.verify.recount import DAY, Recount, window_spans
-from impact_aggregator.verify.run import MEMORY_MIB, Log, Scope, in_scope, load, parts_of, silent
+from impact_aggregator.verify.run import MEMORY_MIB, Log, Scope, in_scope, load, silent
 from impact_aggregator.verify.values import shown_time
 
 if TYPE_CHECKING:
@@ -105,15 +106,11 @@ async def explain(
         try:
             recount.set_aside(aside)
             await load(recount, log, positions, progress)
-            counted = [one for one in metrics if not one.is_ratio and one.name in _counted_names(metric)]
+            counted = _counted(metric, metrics)
             facts = [_facts(recount, number._replace(metric=part), as_of) for part in counted]
         finally:
             recount.close()
     return msgspec.structs.replace(explanation, facts=facts)
-
-
-def _counted_names(metric: Metric) -> tuple[str, ...]:
-    return parts_of(metric) or (metric.name,)
 
 
 def _usual_window(metric: Metric) -> str:
@@ -191,7 +188,7 @@ async def _from_views(one: Snapshot, number: _Number, metrics: Sequence[Metric],
         quarantined=_by_code(quarantined, types),
         log_range=_log_range(await one.positions()),
         facts=None,
-        sql=_sql(number, value["window_start"], dialect),
+        sql=_sql(number, _counted(number.metric, metrics), value["window_start"], dialect),
     )
 
 
@@ -211,7 +208,13 @@ def _log_range(positions: Mapping[Partition, int]) -> dict[str, int]:
 _STEPS = {"5m": "1m", "1h": "1m", "24h": "1h"}  # resolution of the buckets of a window; of others 1d
 
 
-def _sql(number: _Number, start: object, dialect: str) -> list[str]:
+def _counted(metric: Metric, metrics: Sequence[Metric]) -> list[Metric]:
+    """The metric itself, or the counted ones that it is worked out of."""
+    by_name = {one.name: one for one in metrics if one.product == metric.product}
+    return formula_of(metric, by_name).metrics
+
+
+def _sql(number: _Number, counted: Sequence[Metric], start: object, dialect: str) -> list[str]:
     """Ready to paste: the value, and the buckets that it is made of."""
     metric, window, segment = number
     schema = "impact." if dialect == "postgresql" else ""
@@ -221,7 +224,7 @@ def _sql(number: _Number, start: object, dialect: str) -> list[str]:
         f" WHERE {which} AND metric = {literal(metric.name)} AND time_window = {literal(window)};"
     )
     since = "" if start is None else f" AND bucket_start >= {literal(_shown_time(start))}"
-    parts = ", ".join(literal(name) for name in _counted_names(metric))
+    parts = ", ".join(literal(one.name) for one in counted)
     buckets = (
         f'SELECT metric, bucket_start, "count", "sum", "min", "max", value FROM {schema}metric_buckets'
         f" WHERE {which} AND metric IN ({parts}) AND resolution = {literal(_STEPS.get(window, '1d'))}{since}"

@@ -13,9 +13,10 @@ import numpy as np
 from impact_aggregator.verify.values import bracket, is_number, label, micros, nanos
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from impact_aggregator.verify.definitions import PathUse
+    from impact_aggregator.verify.measured import Measured
     from impact_eventlog import Record
     from impact_schemas.identity import Identities
 
@@ -47,12 +48,20 @@ _ABSENT = object()
 class Rows:
     """Events of one product, to be taken away in batches."""
 
-    def __init__(self, product: str, paths: Mapping[str, PathUse], identities: Identities) -> None:
+    def __init__(
+        self,
+        product: str,
+        paths: Mapping[str, PathUse],
+        measured: Sequence[Measured],
+        identities: Identities,
+    ) -> None:
         self._product = product
         self._paths = [(path.split(".")[1:], use) for path, use in paths.items()]
         self._identities = identities
         values = [columns_of_path(place, use) for place, use in enumerate(paths.values())]
-        self._columns = (*INTEGERS, *TEXTS, *(name for columns in values for name in columns))
+        self._measured = measured
+        names = [name for columns in values for name in columns]
+        self._columns = (*INTEGERS, *TEXTS, *names, *(one.column for one in measured))
         self._rows: list[tuple[Any, ...]] = []
         self._seq = 0
         self.unreadable = 0  # what is no event; it is in quarantine
@@ -108,6 +117,7 @@ class Rows:
                 values.append(nanos(value) if is_number(value) else None)
             if use.to_compare:
                 values += bracket(value) if is_number(value) else (None, None)
+        values += [one.value(data, _value_at) for one in self._measured]
         return values
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.verify.definitions import labels_of
+from impact_aggregator.verify.measured import CONVERTED_TOLERANCE
 from impact_aggregator.verify.values import bracket
 
 if TYPE_CHECKING:
@@ -43,8 +44,13 @@ def floored(step_us: int) -> str:
 # --- which events belong to a metric ------------------------------------------------------------------
 
 
-def selection(definition: Definition, places: Mapping[str, int], table: str) -> str:
-    """The events of a metric, retracted ones too: when, what they add, and the label of each dimension."""
+def selection(
+    definition: Definition, places: Mapping[str, int], table: str, measured: str | None = None
+) -> str:
+    """The events of a metric, retracted ones too: when, what they add, and the label of each dimension.
+
+    `measured`: the value, where it is not as it stands in the event.
+    """
     columns = [
         "time",
         "received_at",
@@ -52,7 +58,7 @@ def selection(definition: Definition, places: Mapping[str, int], table: str) -> 
         "tiebreak",
         "retracted",
         "corrected",
-        f"{_value(definition, places)} AS value",
+        f"{measured or _value(definition, places)} AS value",
         f"{_place(definition, places)} AS per",
         *(
             f"{_label(dimension, places)} AS {_dimension_column(definition, name)}"
@@ -61,6 +67,8 @@ def selection(definition: Definition, places: Mapping[str, int], table: str) -> 
     ]
     tests = [f"type IN {listed(definition.event)}"]
     tests += [_condition(places[path], condition) for path, condition in definition.where.items()]
+    if definition.consent is not None:
+        tests.append(f"COALESCE(label_{places[definition.consent]} = 'true', FALSE)")
     chosen = f"SELECT {', '.join(columns)} FROM {table} WHERE {' AND '.join(tests)}"
     needed = "value IS NOT NULL AND per IS NOT NULL"
     return f"SELECT * FROM ({chosen}) WHERE {needed}"
@@ -167,8 +175,11 @@ def aggregation(definition: Definition, spans: Iterable[Span], source: str) -> s
     numbers = "NULL AS total, NULL AS least, NULL AS greatest"
     if definition.aggregate not in ("count", "unique"):
         numbers = "sum(value) AS total, min(value) AS least, max(value) AS greatest"
+    numbers += ", NULL AS converted" if definition.unit_path is None else ", sum(abs(value)) AS converted"
     grouped = f"SELECT {keys}, count(*) AS n, {numbers}, {value} AS value FROM ({rows}) GROUP BY {keys}"
     tolerance = _tolerance(definition.aggregate)
+    if definition.unit_path is not None:
+        tolerance += f" + CAST(ceil(converted::DOUBLE * {CONVERTED_TOLERANCE}) AS HUGEINT) + n"
     return f"SELECT {keys}, n, total, least, greatest, value, {tolerance} FROM ({grouped})"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from impact_aggregator.verify.definitions import by_product, paths_of
+from impact_aggregator.verify.definitions import by_product, formula_of, paths_of
 from impact_aggregator.verify.flatten import (
     CORRECTION,
     INTEGERS,
@@ -22,13 +22,15 @@ from impact_aggregator.verify.flatten import (
     columns_of_path,
     count_rejections,
 )
+from impact_aggregator.verify.measured import measured_of, value_sql
 from impact_aggregator.verify.metric_sql import Span, aggregation, floored, listed, selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from impact_aggregator.verify.definitions import Definition, Metric
+    from impact_aggregator.verify.definitions import Definition, Formula, Metric
+    from impact_aggregator.verify.measured import Measured
     from impact_eventlog import Record
     from impact_schemas.identity import Identities
 
@@ -54,6 +56,7 @@ CREATE TABLE aside (partition BIGINT, log_offset BIGINT, position BIGINT, code V
 CREATE TABLE expected (metric INTEGER, kind VARCHAR, place VARCHAR, start BIGINT, segment VARCHAR,
     split VARCHAR, n BIGINT, total HUGEINT, least HUGEINT, greatest HUGEINT, value HUGEINT,
     tolerance HUGEINT);
+CREATE TABLE seen_period (metric INTEGER, place VARCHAR, start BIGINT);
 """
 
 
@@ -82,9 +85,15 @@ class Recount:
         self._rows: dict[str, Rows] = {}
         self._places: dict[str, dict[str, int]] = {}
         self._path_columns: dict[str, dict[str, str]] = {}
+        self._measured: dict[int, list[Measured]] = {}
         grouped = by_product(metrics)
         for number, product in enumerate(dict.fromkeys((*grouped, *products))):
             self._make_table(number, product, grouped.get(product, ()), identities)
+
+    def formula(self, metric: Metric) -> Formula:
+        """What the metric is worked out of."""
+        by_name = {one.name: one for one in self.metrics if one.product == metric.product}
+        return formula_of(metric, by_name)
 
     def close(self) -> None:
         """Gives everything back; the folder is the caller's to delete."""
@@ -94,9 +103,12 @@ class Recount:
         self, number: int, product: str, metrics: Sequence[Metric], identities: Identities
     ) -> None:
         paths = paths_of(metrics)
+        self._measured |= (measured := measured_of(metrics))
+        columns_measured = [one for every in measured.values() for one in every]
         values: dict[str, str] = {}
         for place, use in enumerate(paths.values()):
             values |= columns_of_path(place, use)
+        values |= {one.column: "HUGEINT" for one in columns_measured}
         columns = dict.fromkeys(INTEGERS, "BIGINT") | dict.fromkeys(TEXTS, "VARCHAR") | values
         table = f"event_{number}"
         described = ", ".join(f"{name} {kind}" for name, kind in columns.items())
@@ -104,7 +116,7 @@ class Recount:
         self._tables[product] = table
         self._path_columns[product] = values
         self._places[product] = {path: place for place, path in enumerate(paths)}
-        self._rows[product] = Rows(product, paths, identities)
+        self._rows[product] = Rows(product, paths, columns_measured, identities)
 
     # --- loading --------------------------------------------------------------------------------------
 
@@ -171,12 +183,15 @@ class Recount:
     # --- what the metrics make of it ------------------------------------------------------------------
 
     def select(self, metric: Metric) -> None:
-        """Makes the table `matched`: the events of one metric that is no ratio, retracted ones too."""
-        query = selection(metric.definition, self._places[metric.product], self.first_of(metric.product))
+        """Makes the table `matched`: the events of one metric that is counted, retracted ones too."""
+        measured = self._measured.get(metric.number)
+        value = None if measured is None else value_sql(measured)
+        places, events = self._places[metric.product], self.first_of(metric.product)
+        query = selection(metric.definition, places, events, value)
         self.sql.execute(f"CREATE OR REPLACE TEMP TABLE matched AS {query}")
 
     def count_anew(self, metric: Metric, moments: Mapping[str, int]) -> None:
-        """Adds all numbers of a metric that is no ratio to the table `expected`.
+        """Adds all numbers of a metric that is counted to the table `expected`.
 
         `moments`: the windows that are wanted, and when.
         """
@@ -184,6 +199,15 @@ class Recount:
         spans = [*bucket_spans(metric.definition), *window_spans(moments), *PERIOD_SPANS]
         query = aggregation(metric.definition, spans, "matched")
         self.sql.execute(f"INSERT INTO expected SELECT {metric.number}, * FROM ({query})")
+
+    def note_seen(self, metric: Metric) -> None:
+        """Adds the calendar periods in which events of the metric's types came to the table `seen_period`."""
+        types = listed(metric.definition.event)
+        for span in PERIOD_SPANS:
+            self.sql.execute(
+                f"INSERT INTO seen_period SELECT DISTINCT {metric.number}, '{span.place}', {span.start}"
+                f" FROM {self.first_of(metric.product)} WHERE NOT retracted AND type IN {types}"
+            )
 
     def seen(self, metric: Metric, window: str, as_of: int) -> int:
         """How many events of the metric's types came in the window, matching or not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,22 +139,18 @@ def in_scope(metrics: Sequence[Metric], scope: Scope) -> list[Metric]:
     of_product = [metric for metric in metrics if scope.product in (None, metric.product)]
     if not of_product:
         raise LookupError(f"no product {scope.product!r} is in force: impact status shows those that are")
-    wanted = {
-        (metric.product, name)
-        for metric in of_product
-        if scope.metric in (None, metric.name)
-        for name in (metric.name, *parts_of(metric))
-    }
+    by_name = {(metric.product, metric.name): metric for metric in of_product}
+    asked = [metric for metric in of_product if scope.metric in (None, metric.name)]
+    wanted = {(metric.product, metric.name) for metric in asked}
+    while (
+        made_of := {(product, part) for product, name in wanted for part in by_name[product, name].made_of}
+        - wanted
+    ):
+        wanted |= made_of
     if not wanted:
         raise LookupError(f"no metric {scope.metric!r} is in force: impact status shows those that are")
     chosen = [metric for metric in of_product if (metric.product, metric.name) in wanted]
     return [metric._replace(number=number) for number, metric in enumerate(chosen)]
-
-
-def parts_of(metric: Metric) -> tuple[str, ...]:
-    """The names of a ratio's numerator and denominator."""
-    ratio = metric.definition.ratio
-    return () if ratio is None else (ratio.numerator, ratio.denominator)
 
 
 async def _take_published(
@@ -255,7 +252,7 @@ def _pass_over(reader: EventLogReader, hole: LogHole) -> None:
 def _report(recount: Recount, comparison: Comparison, published: _Published, progress: Progress) -> Report:
     _count_anew(recount, published, progress)
     progress("comparing", 0, 0)
-    comparison.fill_ratios()
+    comparison.fill_derived()
     last_tick = max((as_of for _, as_of in published.moments.values()), default=None)
     comparison.compare_buckets(last_tick)
     comparison.compare_windows(published.moments, published.pending.windows)
@@ -276,16 +273,16 @@ def _report(recount: Recount, comparison: Comparison, published: _Published, pro
 
 
 def _count_anew(recount: Recount, published: _Published, progress: Progress) -> None:
-    """Every metric's expected numbers; of a ratio's parts also in the ratio's windows."""
-    windows = {(metric.product, metric.name): set(metric.definition.windows) for metric in recount.metrics}
+    """Every metric's expected numbers; of what others are made of also in their windows."""
+    windows: dict[int, set[str]] = defaultdict(set)
     for metric in recount.metrics:
-        for part in parts_of(metric):
-            windows[metric.product, part] |= set(metric.definition.windows)
+        for part in recount.formula(metric).metrics:
+            windows[part.number] |= set(metric.definition.windows)
     for done, metric in enumerate(recount.metrics):
         progress("counting anew", done, len(recount.metrics))
-        if metric.is_ratio:
+        if metric.is_derived:
             continue
-        wanted = windows[metric.product, metric.name] & published.moments.keys()
+        wanted = windows[metric.number] & published.moments.keys()
         recount.count_anew(metric, {window: published.moments[window][1] for window in wanted})
 
 
