@@ -40,6 +40,19 @@ def test_each_personal_property_is_named_with_its_place_and_what_to_do() -> None
     assert warnings[0].path == 'events["clinic.visit.v1"].data.properties.phone'
 
 
+def test_a_part_of_a_protected_metric_that_is_not_protected_itself_is_named() -> None:
+    missed = "  missed: {title: Missed, event: clinic.visit.v1, aggregate: count, role: guardrail}\n"
+    rate = (
+        "  rate: {title: Rate, ratio: {numerator: missed, denominator: visits}, role: impact,"
+        " privacy: {min_cell: 11}}\n"
+    )
+    text = CATALOG + missed + rate
+    reasons = {one.path: one.reason for one in catalog_warnings({"clinic.yaml": text})}
+    assert reasons["metrics.missed"].startswith("is shown as it is, with small groups, though rate is protected")
+    assert "metrics.visits" in reasons
+    assert "metrics.rate" not in reasons
+
+
 def test_a_catalog_with_faults_has_its_faults_first() -> None:
     assert catalog_warnings({"clinic.yaml": CATALOG.replace("aggregate: count", "aggregate: no")}) == []
 

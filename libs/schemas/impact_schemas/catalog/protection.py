@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from impact_schemas.catalog.document import Finding
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -42,6 +44,17 @@ def families(catalog: Catalog) -> tuple[Family, ...]:
 def family_of(catalog: Catalog, name: str) -> Family | None:
     """The family that a metric belongs to, protected itself or not."""
     return next((one for one in families(catalog) if name in one.protected or name in one.counted), None)
+
+
+def look_for_open_parts(catalog: Catalog) -> Iterator[Finding]:
+    """A finding for each metric that shows the small groups of a protected one that is made of it."""
+    for family in families(catalog):
+        for name in sorted(set(family.counted) - family.protected):
+            made = ", ".join(sorted(family.protected))
+            reason = (
+                f"is shown as it is, with small groups, though {made} is protected: give it the same `privacy`"
+            )
+            yield Finding(("metrics", name), reason, on_key=True)
 
 
 def _family(metrics: Mapping[str, Metric], group: set[str]) -> Family:

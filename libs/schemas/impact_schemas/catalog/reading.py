@@ -11,6 +11,7 @@ from impact_schemas.catalog.document import Document, Finding, Path, read_docume
 from impact_schemas.catalog.families import families
 from impact_schemas.catalog.faults import CatalogFaults, Fault
 from impact_schemas.catalog.privacy import look_for_persons
+from impact_schemas.catalog.protection import look_for_open_parts
 from impact_schemas.catalog.product_rules import look_at_purpose
 from impact_schemas.catalog.rules import check_rules
 from impact_schemas.catalog.shape import read_shape
@@ -57,7 +58,11 @@ def catalog_warnings(texts: Mapping[str, str]) -> list[Fault]:
     for name, text in _catalogs(texts):
         file = _read(name, text, texts)
         if file.catalog is not None and not file.faults:
-            findings = (*look_for_persons(file.catalog), *look_at_purpose(file.catalog))
+            findings = (
+                *look_for_persons(file.catalog),
+                *look_for_open_parts(file.catalog),
+                *look_at_purpose(file.catalog),
+            )
             warnings += sorted(_located(name, file.document, findings))
     return warnings
 
