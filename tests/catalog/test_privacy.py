@@ -48,7 +48,7 @@ def test_a_part_of_a_protected_metric_that_is_not_protected_itself_is_named() ->
     )
     text = CATALOG + missed + rate
     reasons = {one.path: one.reason for one in catalog_warnings({"clinic.yaml": text})}
-    assert reasons["metrics.missed"].startswith("is shown as it is, with small groups, though rate is protected")
+    assert reasons["metrics.missed"].startswith("shows small groups, though rate is protected")
     assert "metrics.visits" in reasons
     assert "metrics.rate" not in reasons
 

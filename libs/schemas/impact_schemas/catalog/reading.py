@@ -11,8 +11,8 @@ from impact_schemas.catalog.document import Document, Finding, Path, read_docume
 from impact_schemas.catalog.families import families
 from impact_schemas.catalog.faults import CatalogFaults, Fault
 from impact_schemas.catalog.privacy import look_for_persons
-from impact_schemas.catalog.protection import look_for_open_parts
 from impact_schemas.catalog.product_rules import look_at_purpose
+from impact_schemas.catalog.protection import look_for_open_parts
 from impact_schemas.catalog.rules import check_rules
 from impact_schemas.catalog.shape import read_shape
 from impact_schemas.catalog.wording import shown
