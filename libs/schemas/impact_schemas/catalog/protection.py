@@ -51,7 +51,8 @@ def look_for_open_parts(catalog: Catalog) -> Iterator[Finding]:
     for family in families(catalog):
         for name in sorted(set(family.counted) - family.protected):
             made = ", ".join(sorted(family.protected))
-            reason = f"shows small groups, though {made} is protected: give it the same `privacy`"yield Finding(("metrics", name), reason, on_key=True)
+            reason = f"shows small groups, though {made} is protected: give it the same `privacy`"
+            yield Finding(("metrics", name), reason, on_key=True)
 
 
 def _family(metrics: Mapping[str, Metric], group: set[str]) -> Family:
