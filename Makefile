@@ -52,11 +52,12 @@ clean: ## remove what setup and the tools made; never data
 
 # --- Locked requirements: one file for each kind of installation, all from uv.lock, with hashes ---
 
-LOCKED := dev demo ingest aggregator build
+LOCKED := dev demo ingest aggregator reports build
 EXPORT_dev := --extra dev
 EXPORT_demo := --extra demo
 EXPORT_ingest := --extra ingest --extra kafka --extra postgresql --no-group build
 EXPORT_aggregator := --extra aggregator --extra verify --extra kafka --extra postgresql --no-group build
+EXPORT_reports := --extra reports --extra kafka --extra postgresql --no-group build
 EXPORT_build := --only-group build
 export = $(BIN)/uv export --quiet --frozen --no-header --no-annotate --no-emit-project $(EXPORT_$(1))
 

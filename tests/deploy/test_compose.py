@@ -19,7 +19,7 @@ from tests.rig.kafka import KAFKA_VERSION
 from tests.rig.servers import REPOSITORY
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
-OURS = ("migrate", "ingest", "aggregator")
+OURS = ("migrate", "ingest", "aggregator", "reports")
 DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text("utf-8")
 
 
@@ -64,12 +64,13 @@ def test_the_start_waits_for_what_each_process_needs() -> None:
         return {other: how["condition"] for other, how in SERVICES[name]["depends_on"].items()}
 
     assert waits("migrate") == {"kafka": "service_healthy", "postgres": "service_healthy"}
-    assert waits("ingest") == waits("aggregator") == {"migrate": "service_completed_successfully"}
+    for name in ("ingest", "aggregator", "reports"):
+        assert waits(name) == {"migrate": "service_completed_successfully"}
     assert waits("prometheus") == {"ingest": "service_healthy", "aggregator": "service_healthy"}
     for name, service in SERVICES.items():
         # ours have theirs in the Dockerfile
         assert name in OURS or service["healthcheck"]["test"], name
-    assert DOCKERFILE.count("\nHEALTHCHECK ") == 2
+    assert DOCKERFILE.count("\nHEALTHCHECK ") == 3
 
 
 def test_several_aggregators_can_run_side_by_side() -> None:

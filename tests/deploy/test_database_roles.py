@@ -85,6 +85,23 @@ async def test_ingest_sees_the_keys_and_no_numbers(migrated: URL) -> None:
                 await connection.execute(text(statement))
 
 
+async def test_reports_see_the_views_and_the_keys_and_write_nothing(migrated: URL) -> None:
+    async with logged_in(migrated, "impact_reports") as connection:
+        for view in VIEWS:
+            columns = ", ".join(column.name for column in view.columns if column.name != "payload")
+            await connection.execute(text(f"SELECT {columns} FROM {view.name}"))
+        await connection.execute(text("SELECT * FROM api_key"))
+        await migrate.check(connection.engine)
+    for statement in (
+        "SELECT 1 FROM bucket",
+        "SELECT payload FROM quarantined_events",
+        "DELETE FROM api_key",
+    ):
+        async with logged_in(migrated, "impact_reports") as connection:
+            with pytest.raises(DBAPIError, match=r"permission denied|read-only transaction"):
+                await connection.execute(text(statement))
+
+
 async def test_every_query_of_the_dashboards_runs_for_the_reader(migrated: URL) -> None:
     queries = []
     for file in sorted(FOLDER.glob("*.json")):

@@ -50,7 +50,7 @@ def test_the_licence_is_the_one_that_the_project_states() -> None:
 NOT_IN_IMAGES = {"httpx"}
 
 
-@pytest.mark.parametrize("service", ["ingest", "aggregator"])
+@pytest.mark.parametrize("service", ["ingest", "aggregator", "reports"])
 def test_an_image_installs_everything_that_its_code_imports(service: str) -> None:
     listed = (REPOSITORY / "requirements" / f"{service}.txt").read_text("utf-8")
     installed = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", listed, re.MULTILINE)}

@@ -82,15 +82,17 @@ def _remake_views(connection: Connection) -> None:
 
 
 def _grant(connection: Connection) -> None:
-    """Lets impact_reader (analysts, Grafana) see the views, and impact_ingest what its work needs."""
+    """Views for impact_reader (analysts, Grafana); for impact_reports keys too; what impact_ingest needs."""
     present = set(connection.scalars(text("SELECT rolname FROM pg_roles WHERE rolname LIKE 'impact%'")))
-    for role in present & {"impact_reader", "impact_ingest"}:
+    for role in present & {"impact_reader", "impact_reports", "impact_ingest"}:
         connection.execute(text(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"))
-    if "impact_reader" in present:
+    for role in present & {"impact_reader", "impact_reports"}:
         for view in VIEWS:
             hidden = _NOT_FOR_READERS.get(view.name, set())
             columns = ", ".join(column.name for column in view.columns if column.name not in hidden)
-            connection.execute(text(f"GRANT SELECT ({columns}) ON {view.name} TO impact_reader"))
+            connection.execute(text(f"GRANT SELECT ({columns}) ON {view.name} TO {role}"))
+    if "impact_reports" in present:
+        connection.execute(text("GRANT SELECT ON api_key, alembic_version TO impact_reports"))
     if "impact_ingest" in present:
         for table, columns in _FOR_INGEST.items():
             connection.execute(text(f"GRANT SELECT {columns} ON {table} TO impact_ingest"))
