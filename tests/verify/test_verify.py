@@ -253,7 +253,7 @@ async def test_a_small_cell_of_a_block_that_is_decided_to_be_shown_is_a_differen
     await _decide(small, event("a", NOON - 7 * DAY, language="es"))
     await small.change("UPDATE block_cell SET is_hidden = FALSE")
     differences = told(await small.verify())
-    week = ("2025-12-22T00:00:00Z", "{}", "suppression", "hidden", "shown")
+    week = ("2025-12-22 00:00:00", "{}", "suppression", "hidden", "shown")
     assert ("few", "block", "week", *week) in differences
 
 
