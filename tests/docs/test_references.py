@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FOUND_WHEN_COUNTED = {"id_conflict", "too_many_segments", "unknown_target"}
+FOUND_WHEN_COUNTED = {"factor_missing", "id_conflict", "too_many_segments", "unknown_target"}
 
 
 def anchors(document: str) -> set[str]:

@@ -265,7 +265,7 @@ METRIC_REVISIONS = View(
             f"COALESCE({number('r.new_value')}, {number(_NEXT)}, {_NOW})",
             "its value after; for late events that before the next revision, or now",
         ),
-        ("reason", "r.reason", "retraction, correction, late or rebuild"),
+        ("reason", "r.reason", "retraction, correction, late, rebuild, or factor (a new edition)"),
         ("caused_by", "r.caused_by", "ids of the events that said so; NULL for late ones"),
     ),
     # the days of a protected metric are not shown: its blocks say whether they were restated
