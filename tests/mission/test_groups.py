@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from scipy import stats
 
@@ -9,6 +11,11 @@ from impact_aggregator.mission import contributions, equity
 from impact_aggregator.values import Spread
 from impact_schemas import numbers
 from tests.mission.boards import board_of, catalog_of, cell, scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from impact_aggregator.mission.board import Board
 
 TEXT = """
 metrics:
@@ -63,10 +70,20 @@ def _floats(*nanos: int | None) -> tuple[float | None, ...]:
     return tuple(None if one is None else one / numbers.ONE for one in nanos)
 
 
+def _gaps(board: Board, name: str) -> Iterator[equity.GapRow]:
+    for segment in board.segments(name):
+        yield from equity.gaps(board, name, segment)
+
+
+def _intervals(board: Board, name: str) -> Iterator[contributions.IntervalRow]:
+    for segment in board.segments(name):
+        yield from contributions.intervals(board, name, segment)
+
+
 def test_a_gap_of_rates_has_newcombes_interval() -> None:
     # 56 of 70 against 48 of 80: Newcombe 1998, table II, method 10
     cells = {("rate", ES, "28d"): cell(0.8, 70), ("rate", EN, "28d"): cell(0.6, 80)}
-    (row,) = equity.gaps(board_of(CATALOG, cells), "rate")
+    (row,) = _gaps(board_of(CATALOG, cells), "rate")
     assert _floats(row.gap, row.ratio, row.ci_low, row.ci_high) == pytest.approx(
         (0.2, 4 / 3, 0.0524, 0.3339), abs=5e-5
     )
@@ -77,7 +94,7 @@ def test_a_gap_of_rates_has_newcombes_interval() -> None:
 def test_a_gap_of_means_has_welchs_interval() -> None:
     ours, theirs = [3, 9, 12, 4, 8, 20], [14, 16, 18, 19, 11]
     cells = {("score", ES, "28d"): scores(ours), ("score", EN, "28d"): scores(theirs)}
-    (row,) = equity.gaps(board_of(CATALOG, cells), "score")
+    (row,) = _gaps(board_of(CATALOG, cells), "score")
     expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
     assert _floats(row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high), abs=1e-3)
     assert row.standing == "alike" if expected.high > 0 else "worse"
@@ -85,7 +102,7 @@ def test_a_gap_of_means_has_welchs_interval() -> None:
 
 def test_groups_are_alike_as_long_as_chance_explains_the_gap() -> None:
     cells = {("rate", ES, "28d"): cell(0.8, 10), ("rate", EN, "28d"): cell(0.6, 10)}
-    (row,) = equity.gaps(board_of(CATALOG, cells), "rate")
+    (row,) = _gaps(board_of(CATALOG, cells), "rate")
     assert row.standing == "alike"
 
 
@@ -96,7 +113,7 @@ def test_a_gap_to_something_unknown_is_unknown() -> None:
         ("rate", EN, "28d"): cell(0.6, 80),
         ("rate", UNKNOWN, "28d"): cell(None, 0),
     }
-    rows = {row.segment: row for row in equity.gaps(board_of(CATALOG, cells), "rate")}
+    rows = {row.segment: row for row in _gaps(board_of(CATALOG, cells), "rate")}
     assert rows[ES].status == "suppressed"
     assert (rows[ES].gap, rows[ES].n, rows[ES].standing) == (None, None, None)
     assert rows[UNKNOWN].status == "no_data"
@@ -104,19 +121,19 @@ def test_a_gap_to_something_unknown_is_unknown() -> None:
 
 def test_counts_of_groups_have_a_gap_but_no_interval() -> None:
     cells = {("visits", ES, "28d"): cell(50, 50), ("visits", EN, "28d"): cell(100, 100)}
-    rows = list(equity.gaps(board_of(CATALOG, cells), "visits"))
+    rows = list(_gaps(board_of(CATALOG, cells), "visits"))
     (row,) = [row for row in rows if row.time_window == "28d"]
     assert _floats(row.gap, row.ratio) == (-50, 0.5)
     assert (row.ci_low, row.standing) == (None, "alike")  # 50 of 80 people, and 100 of 200: within chance
     cells["visits", EN, "28d"] = cell(180, 180)
-    rows = list(equity.gaps(board_of(CATALOG, cells), "visits"))
+    rows = list(_gaps(board_of(CATALOG, cells), "visits"))
     assert {row.standing for row in rows if row.time_window == "28d"} == {"worse"}
 
 
 def test_of_counts_without_the_size_of_groups_no_standing_is_told() -> None:
     catalog = catalog_of(TEXT.replace(", population: {values: {en: 200, es: 80, ht: 20}}", ""))
     cells = {("visits", ES, "28d"): cell(50, 50), ("visits", EN, "28d"): cell(100, 100)}
-    rows = list(equity.gaps(board_of(catalog, cells), "visits"))
+    rows = list(_gaps(board_of(catalog, cells), "visits"))
     assert {row.standing for row in rows if row.time_window == "28d"} == {None}
 
 
@@ -172,21 +189,21 @@ def test_an_arm_of_few_and_events_without_an_arm_are_not_compared() -> None:
 def test_a_mean_has_students_interval_and_its_top_box() -> None:
     values = [20, 22, 5, 8, 25]
     total = cell(16, 5, Spread(80 * 10**9, sum(value**2 for value in values) * 10**18, 3))
-    (row,) = contributions.intervals(board_of(CATALOG, {("score", "{}", "28d"): total}), "score")
+    (row,) = _intervals(board_of(CATALOG, {("score", "{}", "28d"): total}), "score")
     low, high = stats.t.interval(0.95, 4, loc=16, scale=stats.sem(values))
     assert _floats(row.ci_low, row.ci_high, row.top_box_share) == pytest.approx((low, high, 0.6))
 
 
 def test_a_rate_has_wilsons_interval_and_arms_have_no_row() -> None:
     cells = {("rate", "{}", "28d"): cell(0.25, 40), ("rate", NONE, "28d"): cell(0.25, 40)}
-    (row,) = contributions.intervals(board_of(CATALOG, cells), "rate")
+    (row,) = _intervals(board_of(CATALOG, cells), "rate")
     expected = stats.binomtest(10, 40).proportion_ci(method="wilson")
     assert _floats(row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high))
 
 
 def test_a_ratio_of_money_is_no_proportion_and_gets_no_interval() -> None:
     cells = {("per_money", "{}", "28d"): cell(0.5, 40)}
-    assert not list(contributions.intervals(board_of(CATALOG, cells), "per_money"))
+    assert not list(_intervals(board_of(CATALOG, cells), "per_money"))
 
 
 def test_net_is_gross_without_what_others_did() -> None:
@@ -202,7 +219,7 @@ metrics:
     net: {deadweight: 0.2, attribution: 0.6, displacement: 0.1, drop_off: 0.1, source: study}
 """
     board = board_of(catalog_of(text), {("visits", "{}", "all"): cell(1000)})
-    (row,) = contributions.net_values(board, "visits")
+    (row,) = contributions.net_values(board, "visits", "{}")
     # two full years between 2023-12-31 and 2026-01-01
     assert _floats(row.gross, row.net) == pytest.approx((1000, 1000 * 0.8 * 0.6 * 0.9 * 0.9**2))
     assert row.source == "study"
@@ -214,6 +231,6 @@ def test_what_is_left_of_a_whole_is_a_proportion_too() -> None:
   kept_rate: {title: Kept share, ratio: {numerator: kept, denominator: visits}, role: impact, windows: [28d]}
 """
     board = board_of(catalog_of(TEXT + more), {("kept_rate", "{}", "28d"): cell(0.75, 40)})
-    (row,) = contributions.intervals(board, "kept_rate")
+    (row,) = _intervals(board, "kept_rate")
     expected = stats.binomtest(30, 40).proportion_ci(method="wilson")
     assert _floats(row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high))

@@ -111,25 +111,18 @@ class IntervalRow(NamedTuple):
     top_box_share: int | None
 
 
-def intervals(board: Board, name: str) -> Iterator[IntervalRow]:
-    """A row for each window and segment of a proportion or a mean: Wilson's interval, or Student's."""
+def intervals(board: Board, name: str, segment: str) -> Iterator[IntervalRow]:
+    """A row for each window of a segment of a proportion or a mean: Wilson's interval, or Student's."""
     kind = estimates.kind_of(board.catalog, board.catalog.metrics[name])
-    if kind not in ("proportion", "mean"):
+    if kind not in ("proportion", "mean") or is_of_arm(segment):
         return
-    for segment, by_window in board.segments(name).items():
-        if is_of_arm(segment):
-            continue
-        for window, cell in by_window.items():
-            value, n, _ = cell.reading
-            interval = estimates.interval(kind, cell.known)
-            yield IntervalRow(
-                *(board.product, name, window, segment, value),
-                *(
-                    to_nanos(interval.low) if interval else None,
-                    to_nanos(interval.high) if interval else None,
-                ),
-                *(n, _top_box_share(cell)),
-            )
+    for window, cell in board.segments(name).get(segment, {}).items():
+        interval = estimates.interval(kind, cell.known)
+        yield IntervalRow(
+            *(board.product, name, window, segment, cell.reading.value),
+            *(to_nanos(interval.low) if interval else None, to_nanos(interval.high) if interval else None),
+            *(cell.reading.n, _top_box_share(cell)),
+        )
 
 
 def _top_box_share(cell: Cell) -> int | None:
@@ -158,15 +151,15 @@ class NetRow(NamedTuple):
     source: str | None
 
 
-def net_values(board: Board, name: str) -> Iterator[NetRow]:
-    """What of each value is owed to the product.
+def net_values(board: Board, name: str, segment: str) -> Iterator[NetRow]:
+    """What of a segment's value is owed to the product, for each window.
 
     net = gross x (1 - deadweight) x attribution x (1 - displacement) x (1 - drop_off) ^ years, of full years
     since the first baseline of the metric's targets (SROI Network 2012, A Guide to SROI, stage 4).
     """
     metric = board.catalog.metrics[name]
     net = metric.net
-    if net is None:
+    if net is None or is_of_arm(segment):
         return
     share = (1 - float(net.deadweight)) * float(net.attribution) * (1 - float(net.displacement))
     share *= (1 - float(net.drop_off)) ** _years_since_start(metric, board)
@@ -176,12 +169,9 @@ def net_values(board: Board, name: str) -> Iterator[NetRow]:
         numbers.to_nanos(net.displacement),
         numbers.to_nanos(net.drop_off),
     )
-    for segment, by_window in board.segments(name).items():
-        if is_of_arm(segment):
-            continue
-        for window, cell in by_window.items():
-            owed = None if cell.value is None else to_nanos(cell.value * share)
-            yield NetRow(board.product, name, window, segment, cell.reading.value, owed, *shares, net.source)
+    for window, cell in board.segments(name).get(segment, {}).items():
+        owed = None if cell.value is None else to_nanos(cell.value * share)
+        yield NetRow(board.product, name, window, segment, cell.reading.value, owed, *shares, net.source)
 
 
 def _years_since_start(metric: Metric, board: Board) -> int:

@@ -179,7 +179,8 @@ def left_behind(board: Board) -> Iterator[Judgement]:
         if metric.equity is None or not is_followed(window):
             continue
         total = _change_now(board, name, TOTAL, window, length_of(window))
-        for segment in groups(board.segments(name), metric.equity.dimension):
+        followed = [one for one in board.segments(name) if (name, one, window) in board.trends]
+        for segment in groups(followed, metric.equity.dimension):
             if None not in split_of(segment).values():
                 yield _group(board, name, segment, window, total)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import estimates
 from impact_aggregator.mission.board import grows, is_better, longest_window, to_nanos
-from impact_aggregator.mission.segments import groups, segment_of, split_of
+from impact_aggregator.mission.segments import is_by, segment_of, split_of
 from impact_aggregator.mission.trends import Known
 from impact_aggregator.rules import TOTAL
 from impact_schemas import numbers
@@ -51,21 +51,25 @@ class GapRow(NamedTuple):
     standing: str | None
 
 
-def gaps(board: Board, name: str) -> Iterator[GapRow]:
-    """A row for each window and each value of the metric's equity dimension but the reference."""
+def gaps(board: Board, name: str, segment: str) -> Iterator[GapRow]:
+    """A row for each window, if the segment is a group of the metric's equity dimension."""
     metric = board.catalog.metrics[name]
-    if metric.equity is None:
+    reference = reference_of(metric)
+    if metric.equity is None or reference is None or segment == reference:
+        return
+    dimension = metric.equity.dimension
+    if not is_by(segment, dimension) or segment not in board.segments(name):
         return
     kind = estimates.kind_of(board.catalog, metric)
-    dimension = metric.equity.dimension
-    reference = segment_of({dimension: metric.equity.reference})
-    for segment in groups(board.segments(name), dimension):
-        if segment == reference:
-            continue
-        for window in metric.windows:
-            own, other = board.cell(name, segment, window), board.cell(name, reference, window)
-            key = (board.product, name, window, dimension, segment, reference)
-            yield _gap(key, metric, kind, own, other)
+    for window in metric.windows:
+        own, other = board.cell(name, segment, window), board.cell(name, reference, window)
+        key = (board.product, name, window, dimension, segment, reference)
+        yield _gap(key, metric, kind, own, other)
+
+
+def reference_of(metric: Metric) -> str | None:
+    """The group that the others of the metric's equity dimension are compared with."""
+    return None if metric.equity is None else segment_of({metric.equity.dimension: metric.equity.reference})
 
 
 def weaker(one: Cell, other: Cell) -> str:

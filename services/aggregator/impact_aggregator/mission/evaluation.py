@@ -15,6 +15,7 @@ from sqlalchemy import select
 from impact_aggregator.leadership import hold_lease
 from impact_aggregator.mission import meaning, trend_rows
 from impact_aggregator.mission.board import Board, Cells
+from impact_aggregator.mission.equity import reference_of
 from impact_aggregator.mission.rows import MeaningRows
 from impact_aggregator.mission.segments import to_follow
 from impact_aggregator.mission.trends import Cell
@@ -116,7 +117,7 @@ class Evaluation:
         self._seen: dict[Name, frozenset[int]] = {}
         self._waiting: dict[Name, set[str]] = {}  # segments whose trends are to be worked out
         self._without: set[Name] = set()  # metrics that have no trends yet
-        self._touched: set[Name] = set()
+        self._touched: dict[Name, set[str]] = {}  # metrics to be judged, with segments to be judged alone
         self._gone: set[int] = set()  # series whose events were all taken back
 
     # --- what has to be done --------------------------------------------------------------------------
@@ -126,7 +127,7 @@ class Evaluation:
         if before is None or news.is_all:
             self._forget()
             self._learn(self._rolling.points)
-            self._without = {*self._touched}
+            self._without = set(self._touched)
         else:
             for name in self._learn(news.points.values()) & self._blocks.keys():
                 self._waiting.setdefault(name, set()).update(self._followed(name))  # a block was decided
@@ -136,7 +137,8 @@ class Evaluation:
             for name in self._names():
                 self._waiting.setdefault(name, set()).update(self._followed(name))
         elif floor(before, HOUR) != floor(now, HOUR):
-            self._touched.update(self._names())
+            for name in self._names():  # what time alone changes is said of metrics, not of segments
+                self._touched.setdefault(name, set())
         self._moment = now
 
     def _learn(self, points: Iterable[Point]) -> set[Name]:
@@ -154,7 +156,7 @@ class Evaluation:
             else:
                 segments[segment][point.window] = cell
             changed.add((product, metric))
-        self._touched |= changed
+            self._touched.setdefault((product, metric), set()).add(segment)
         return changed
 
     def _follow_later(self, product: str, metric: str, segment: str) -> None:
@@ -209,7 +211,7 @@ class Evaluation:
             if not self._waiting[name]:
                 del self._waiting[name]
                 self._without.discard(name)
-                self._touched.add(name)
+                self._touched.setdefault(name, set())
 
     async def _follow(self, connection: AsyncConnection, name: Name, segment: str, today: int) -> int:
         block = self._blocks.get(name)
@@ -223,13 +225,24 @@ class Evaluation:
         return max(followed.cost, 1)
 
     def _judge(self, now: int) -> None:
-        ready = self._touched - self._without
-        self._touched -= ready
-        for product in {name[0] for name in ready}:
-            blocks = {metric: block for (owner, metric), block in self._blocks.items() if owner == product}
-            board = Board(self._catalogs[product], self._cells[product], self._trends[product], now, blocks)
-            for metric in sorted(name[1] for name in ready if name[0] == product):
-                self._rows.replace((product, metric), meaning.of_metric(board, metric))
+        ready = {name: segments for name, segments in self._touched.items() if name not in self._without}
+        self._touched = {name: one for name, one in self._touched.items() if name in self._without}
+        for product in sorted({name[0] for name in ready}):
+            board = self._board(product, now)
+            for (owner, metric), segments in ready.items():
+                if owner == product:
+                    self._judge_metric(board, metric, segments)
             if not any(name[0] == product for name in self._without):
-                before = (ViolationRow(*row) for row in self._rows.of_scope(violation.name, (product, "")))
-                self._rows.replace((product, ""), meaning.of_product(board, list(before)))
+                before = [ViolationRow(*row) for row in self._rows.of_product(violation.name, product)]
+                self._rows.replace((product, "", ""), meaning.of_product(board, before))
+
+    def _judge_metric(self, board: Board, metric: str, segments: set[str]) -> None:
+        if reference_of(board.catalog.metrics[metric]) in segments:
+            segments = segments | board.segments(metric).keys()
+        for segment in segments:
+            self._rows.replace((board.product, metric, segment), meaning.of_segment(board, metric, segment))
+        self._rows.replace((board.product, metric, ""), meaning.of_metric(board, metric))
+
+    def _board(self, product: str, now: int) -> Board:
+        blocks = {metric: block for (owner, metric), block in self._blocks.items() if owner == product}
+        return Board(self._catalogs[product], self._cells[product], self._trends[product], now, blocks)

@@ -1,4 +1,4 @@
-"""All that the rules say of a board, as rows of tables: of one metric, and of the product as a whole."""
+"""All that the rules say of a board, as rows of tables: of a segment, a metric, and the whole product."""
 
 from __future__ import annotations
 
@@ -29,17 +29,24 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]  # in the order of its table's columns
 Rows = dict[str, list[Row]]  # by the table's name
 
+OF_SEGMENT: dict[Table, Callable[[Board, str, str], Iterator[Row]]] = {
+    tables.equity_gap: equity.gaps,
+    tables.value_interval: contributions.intervals,
+    tables.net_value: contributions.net_values,
+}
 OF_METRIC: dict[Table, Callable[[Board, str], Iterator[Row]]] = {
     tables.target_state: targets.rows,
-    tables.equity_gap: equity.gaps,
     tables.population_share: equity.population_shares,
     tables.dimension_coverage: equity.coverage,
     tables.arm_contribution: contributions.contributions,
-    tables.value_interval: contributions.intervals,
-    tables.net_value: contributions.net_values,
     tables.benchmark: comparisons.benchmarks,
     tables.metric_record: comparisons.records,
 }
+
+
+def of_segment(board: Board, name: str, segment: str) -> Rows:
+    """What is said of one segment of a metric by itself, or beside the reference group."""
+    return {table.name: list(rows_of(board, name, segment)) for table, rows_of in OF_SEGMENT.items()}
 
 
 def of_metric(board: Board, name: str) -> Rows:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from impact_aggregator.mission.meaning import OF_METRIC
+from impact_aggregator.mission.meaning import OF_METRIC, OF_SEGMENT
 from impact_database import bulk
 from impact_schemas.tables import MEANINGS
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from impact_schemas.catalog import Catalog
 
 Key = tuple[Any, ...]
-Scope = tuple[str, str]  # product and metric; of what is said of a product as a whole the metric is ''
+Scope = tuple[str, str, str]  # product, metric and segment: what is said of more than one has '' there
 
 _BY_NAME: dict[str, Table] = {table.name: table for table in MEANINGS}
 _IS_OF_METRIC = {table.name for table in OF_METRIC}
+_SEGMENT_AT = {table.name: list(table.c).index(table.c.segment) for table in OF_SEGMENT}
 
 
 class MeaningRows:
@@ -40,9 +41,9 @@ class MeaningRows:
         for rows in self._rows[table].values():
             yield from rows.values()
 
-    def of_scope(self, table: str, scope: Scope) -> Iterator[Row]:
-        """The rows of one scope."""
-        yield from self._rows[table].get(scope, {}).values()
+    def of_product(self, table: str, product: str) -> Iterator[Row]:
+        """The rows of a table that speaks of products as a whole."""
+        yield from self._rows[table].get((product, "", ""), {}).values()
 
     def replace(self, scope: Scope, rows: Rows) -> None:
         """The rows of a scope as they shall be, of each of the tables that are given."""
@@ -59,7 +60,7 @@ class MeaningRows:
         for name, table in _BY_NAME.items():
             self._rows[name] = {}
             for row in await bulk.select_rows(connection, select(table), tuple(table.c)):
-                scope = (row[0], row[1] if name in _IS_OF_METRIC else "")
+                scope = _scope_of(name, row)
                 self._rows[name].setdefault(scope, {})[tuple(row[: len(table.primary_key)])] = row
             for scope in list(self._rows[name]):
                 catalog = catalogs.get(scope[0])
@@ -75,3 +76,9 @@ class MeaningRows:
             await bulk.upsert(connection, tuple(_BY_NAME[name].c), list(rows.values()))
         self._gone.clear()
         self._changed.clear()
+
+
+def _scope_of(name: str, row: Row) -> Scope:
+    if name in _SEGMENT_AT:
+        return row[0], row[1], row[_SEGMENT_AT[name]]
+    return row[0], row[1] if name in _IS_OF_METRIC else "", ""

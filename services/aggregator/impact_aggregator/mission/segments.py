@@ -31,10 +31,12 @@ def split_of(segment: str) -> dict[str, object]:
 
 def groups(there: Iterable[str], dimension: str) -> Iterator[str]:
     """Those of the segments that are by one dimension alone."""
-    prefix = f'{{"{dimension}":'
-    for segment in there:
-        if segment.startswith(prefix) and len(split_of(segment)) == 1:
-            yield segment
+    return (segment for segment in there if is_by(segment, dimension))
+
+
+def is_by(segment: str, dimension: str) -> bool:
+    """Whether it is by this dimension alone."""
+    return segment.startswith(f'{{"{dimension}":') and len(split_of(segment)) == 1
 
 
 def is_of_arm(segment: str) -> bool:
