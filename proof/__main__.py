@@ -9,6 +9,7 @@ docs/reliability.md.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ JSON = ROOT / ".cache" / "proof.json"
 def main() -> int:
     """The exit code: 1 if a law was broken."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and processes are ended on the way out
     console = Console(stderr=True)
     wanted = set(arguments.fault.split(",")) if arguments.fault else {fault.name for fault in FAULTS}
     unknown = wanted - {fault.name for fault in FAULTS} - {fault.number for fault in FAULTS}

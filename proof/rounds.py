@@ -85,7 +85,7 @@ def _on_one_service(
 ) -> Iterator[Result]:
     ledger = Ledger(folder / "ledger.db")
     try:
-        with _service(fault, folder, servers) as service:
+        with service_of(fault, folder, servers) as service:
             for place, seed in enumerate(list(seeds)):
                 scene = Scene(service, random.Random(f"{fault.name}/{seed}"), pace)
                 yield play(fault, scene, ledger, seed, first=place * fault.load.workers)
@@ -96,7 +96,7 @@ def _on_one_service(
 
 
 @contextmanager
-def _service(
+def service_of(
     fault: Fault, folder: Path, servers: Servers | None
 ) -> Iterator[EmbeddedTopology | ProductionTopology]:
     if fault.kind == "embedded":
