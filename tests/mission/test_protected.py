@@ -95,14 +95,14 @@ async def test_trends_of_protected_metrics_move_by_closed_blocks_only(lived: Mis
         " WHERE metric = 'visits' AND time_window = 'all' AND segment = '{}' ORDER BY at"
     )
     days = [(str(at)[:10], value) for at, value in rows]
-    changes = [day for (day, value), (_, before) in pairwise([("", 0), *days]) if value != before]
+    changes = [day for (_, before), (day, value) in pairwise([("", 0), *days]) if value != before]
     assert changes == [str(date(2025, 10, 27) + timedelta(weeks=week)) for week in range(10)]
     assert rows[-1][1] == 340
 
 
 async def test_the_last_day_of_a_trend_is_what_is_published_now(lived: Mission) -> None:
     rows = await lived.rows(
-        "SELECT r.metric, r.time_window, r.segment, r.value, r.status, t.value, t.status FROM rolling_metrics r"
+        "SELECT r.metric, r.segment, r.value, r.status, t.value, t.status FROM rolling_metrics r"
         " JOIN metric_trends t ON t.product = r.product AND t.metric = r.metric AND t.segment = r.segment"
         " AND t.time_window = r.time_window WHERE t.at = (SELECT MAX(at) FROM metric_trends)"
     )
