@@ -67,6 +67,11 @@ class Batch:
     records: list[NewRecord] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
 
+    @property
+    def events(self) -> int:
+        """In all parts."""
+        return sum([part.events for part in self.parts])
+
 
 class _OpenRecord:
     """A record while parts are added to it."""
