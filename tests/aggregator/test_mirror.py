@@ -20,9 +20,13 @@ apiVersion: impact/v1
 product: clinic
 title: Clinic
 events:
-  clinic.trip.v1: {data: {type: object, properties: {km: {type: number}, haul: {type: string}}}}
+  clinic.trip.v1:
+    data:
+      type: object
+      properties: {km: {type: number}, haul: {type: string}, language: {type: string}, new: {type: boolean}}
 metrics:
-  trips: {title: Trips, event: clinic.trip.v1, aggregate: count, role: guardrail}
+  trips: {title: Trips, event: clinic.trip.v1, aggregate: count, role: guardrail,
+    dimensions: {language: data.language, new: data.new}, cuts: [[language, new]]}
 """
 FULL = (
     PLAIN
@@ -114,6 +118,7 @@ async def test_a_new_edition_makes_a_new_version_and_another_source_does_not(sql
 
 async def test_the_definition_of_a_version_holds_the_factors_that_it_counts_with(sqlite_url: str) -> None:
     await take_up(sqlite_url, FULL)
-    (text,) = [row[-1] for row in await rows(sqlite_url, metric_version) if row[1] == "emissions"]
+    place = list(metric_version.c.keys()).index("definition")
+    (text,) = [row[place] for row in await rows(sqlite_url, metric_version) if row[1] == "emissions"]
     assert '"factor":{"set":"kg_per_km","key":"data.haul"}' in text
     assert '"factor_set":{"unit":"kg/km","source":"the ministry","editions":[{"version":"2024"' in text
