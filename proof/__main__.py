@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from proof import report, rounds
+from proof import blind_rounds, report, rounds
 from proof.faults import FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +27,10 @@ def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and processes are ended on the way out
     console = Console(stderr=True)
+    if arguments.blind:
+        seen = list(blind_rounds.run(arguments.pace, console))
+        report.add_blind(arguments.json, seen)
+        return 0 if all(one.broken for one in seen) else 1
     wanted = set(arguments.fault.split(",")) if arguments.fault else {fault.name for fault in FAULTS}
     unknown = wanted - {fault.name for fault in FAULTS} - {fault.number for fault in FAULTS}
     if unknown:
@@ -53,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--pace", type=float, default=1.0, help="shorter faults: 0.1 is a tenth of the time")
     parser.add_argument("--json", type=Path, default=JSON, help="results, added to those that are there")
+    parser.add_argument("--blind", action="store_true", help="take guards out: each must turn its fault red")
     parser.add_argument("--write", action="store_true", help="bring docs/reliability.md up to date")
     return parser.parse_args()
 

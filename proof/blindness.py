@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import update
 
@@ -146,6 +146,29 @@ def without(*guards: str) -> Iterator[None]:
                 stack.callback(setattr, owner, name, getattr(owner, name))
                 setattr(owner, name, replacement)
         yield
+
+
+class Blind(NamedTuple):
+    """A fault and guards without which it must turn red; more than one where each makes up for the others."""
+
+    guards: tuple[str, ...]
+    fault: str
+    most_seeds: int = 5  # within which it must
+
+
+BLIND = (
+    Blind(("sync",), "power-cut"),
+    Blind(("waiting-for-the-log",), "kill-embedded"),
+    Blind(("waiting-for-the-log",), "kill-door"),
+    Blind(("compare-and-set", "identity-key", "dedup"), "zombie"),
+    Blind(("reading-again", "compare-and-set"), "lost-commit"),
+    Blind(("dedup", "identity-key"), "copies-embedded"),
+)
+
+
+def program_without(guards: Iterable[str]) -> tuple[str, ...]:
+    """The command `impact` without these guards."""
+    return (sys.executable, "-m", "proof.blindness", ",".join(guards))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,11 @@ from rich.table import Table
 from proof.faults import FAULTS
 
 if TYPE_CHECKING:
+    from proof.blind_rounds import Seen
     from proof.rounds import Result
     from proof.scene import Fault
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
-_PART = re.compile(r"(<!-- generated: matrix -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Runs = dict[str, dict[str, Any]]  # by "fault/seed"
 
@@ -60,9 +59,28 @@ def read(path: Path) -> Runs:
     return runs
 
 
+def add_blind(path: Path, seen: list[Seen]) -> None:
+    """What the runs without guards showed, beside the results."""
+    runs = read(path)
+    for one in seen:
+        runs[f"blind/{one.guards}/{one.fault}"] = one._asdict()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(runs, indent=1) + "\n")
+
+
 def write_page(path: Path) -> None:
     """Puts the results into docs/reliability.md."""
     runs = read(path)
+    blind = {key: runs.pop(key) for key in [key for key in runs if key.startswith("blind/")]}
+    page = PAGE.read_text()
+    for name, text in (("matrix", _matrix(runs)), ("blind", _blind(list(blind.values())))):
+        begin = f"<!-- generated: {name} -->\n"
+        before, after = page.split(begin)
+        page = before + begin + text + after[after.index("<!-- end -->") :]
+    PAGE.write_text(page)
+
+
+def _matrix(runs: Runs) -> str:
     head = (
         "| | fault | rounds | green | events sent | without an answer | duplicates | settled within |\n"
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
@@ -70,15 +88,23 @@ def write_page(path: Path) -> None:
     rows = []
     for fault in FAULTS:
         mine = [run for run in runs.values() if run["fault"] == fault.name]
-        cells = _cells(fault, mine)
         what = f"`{fault.name}`: {fault.what}"
         if not mine:
             rows.append(f"| {fault.number} | {what} | not run | | | | | |\n")
             continue
+        cells = _cells(fault, mine)
         drained = f"{cells[7]} s" if cells[7] else ""
         rows.append(f"| {fault.number} | {what} | {' | '.join(cells[2:7])} | {drained} |\n")
-    page = PAGE.read_text()
-    PAGE.write_text(_PART.sub(lambda found: found[1] + head + "".join(rows) + found[2], page))
+    return head + "".join(rows)
+
+
+def _blind(seen: list[dict[str, Any]]) -> str:
+    head = "| without | fault | what was seen | in round |\n| --- | --- | --- | ---: |\n"
+    rows = [
+        f"| {one['guards']} | `{one['fault']}` | {one['broken'] or '**nothing**'} | {one['rounds']} |\n"
+        for one in seen
+    ]
+    return head + "".join(rows)
 
 
 def _cells(fault: Fault, runs: list[dict[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ from proof.ledger import Ledger
 from proof.load import Load
 from proof.scene import Fault, Scene
 from proof.topologies import EmbeddedTopology, Servers, production
+from tests.end_to_end.services import IMPACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,14 +98,17 @@ def _on_one_service(
 
 @contextmanager
 def service_of(
-    fault: Fault, folder: Path, servers: Servers | None
+    fault: Fault, folder: Path, servers: Servers | None, program: Sequence[str] = IMPACT
 ) -> Iterator[EmbeddedTopology | ProductionTopology]:
+    """The fault's service, started. `program`: the command `impact`, or one without some guard."""
     if fault.kind == "embedded":
         data = folder / "data"
         layer = (
             shim.environment(data, full=folder / "full", clock=folder / "up.clock") if fault.layered else {}
         )
-        with EmbeddedTopology(folder, **layer) as embedded:
+        embedded = EmbeddedTopology(folder, **layer)
+        embedded.door.program = program
+        with embedded:
             yield embedded
         return
     if servers is None:
@@ -114,8 +118,11 @@ def service_of(
         nowhere = folder / "nowhere"
         return shim.environment(nowhere, clock=folder / f"{name}.clock") if fault.layered else {}
 
-    with production(folder, servers, layer_of) as made, made as running:
-        yield running
+    with production(folder, servers, layer_of) as made:
+        for process in (*made.doors, *made.aggregators):
+            process.program = program
+        with made:
+            yield made
 
 
 def play(fault: Fault, scene: Scene, ledger: Ledger, seed: int, first: int = 0) -> Result:
