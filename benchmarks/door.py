@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 SECTION = "Ingest"
 NOTE = (
-    "`impact ingest` with `acks=all` on real Kafka, over up to 64 connections. The others do less: the bare"
-    " route reads a body and says 202, FastAPI with pydantic has no keys and makes no pseudonyms. The floor"
-    " is decode, schema, pseudonym, identity, encode and Kafka batch in a loop, without HTTP and broker. In a"
-    " profile of one event a request, uvicorn and its loop took 40 % (half of that to write the answer), aiokafka"
-    " 20 % (with 12 partitions a batch holds few events), the door 40 %, in some 200 calls of Python of which none"
-    " took above 5 %. The targets for 1 and 10 a request are close to what the bare route and the floor cost"
-    " together: to reach them, a request would have to come to the door without a task, a scope and four messages"
-    " of its own, so by another way than ASGI."
+    "`impact ingest` with `acks=all` on real Kafka, over up to 64 connections. The others do less: the"
+    " bare route reads a body and says 202, FastAPI with pydantic has no keys and makes no pseudonyms. The"
+    " floor is decode, schema, pseudonym, identity, encode and Kafka batch in a loop, without HTTP and"
+    " broker. In a profile of one event a request, uvicorn and its loop took 40 % (half of that to write"
+    " the answer), aiokafka 20 % (with 12 partitions a batch holds few events), the door 40 %, in some 200"
+    " calls of Python of which none took above 5 %. The targets for 1 and 10 a request are close to what"
+    " the bare route and the floor cost together: to reach them, a request would have to come to the door"
+    " without a task, a scope and four messages of its own, so by another way than ASGI."
 )
 _OURS, _BARE = "the service", "a bare uvicorn route"
 
