@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from impact_aggregator.merged import REMEMBERED_BYTES, MergedBuckets, MergedMonths
+from impact_aggregator.merged import FOLDED, REMEMBERED_BYTES, MergedBuckets, MergedMonths
 from impact_aggregator.windows import DAY, MINUTE, WINDOWS
 from impact_schemas.catalog import parse_catalog
-from impact_schemas.tables import to_datetime
+from impact_schemas.tables import bucket, to_datetime
 from tests.aggregator.conftest import HOUR, NOON, TEXT, Clock, visit
 from tests.aggregator.pipeline import Pipeline, pipeline
 
@@ -286,6 +286,41 @@ async def test_a_tick_reads_the_buckets_that_changed_and_no_others(one: Pipeline
     await one.count([visit("another")], partition=1)
     await one.rolling.tick()
     assert (await one.rolling_values("visits", "28d"))["{}"] == (103, 103, "ok")  # today's two shards
+
+
+async def test_a_new_leader_finds_in_the_shards_what_the_old_one_followed(
+    one: Pipeline, database_url: str, catalog: Catalog, clock: Clock
+) -> None:
+    for step in range(6):
+        data: dict[str, Any] = {
+            "language": ["es", "en"][step % 2],
+            "kept": step % 3 == 0,
+            "minutes": 2.5 * step,
+        }
+        await one.count([visit(f"v{step}", NOON - step * DAY, f"p{step}", **data)], partition=step % 3)
+        assert await one.rolling.tick()
+    everything = (
+        "SELECT metric, time_window, segment, value, n, status FROM rolling_metrics ORDER BY 1, 2, 3",
+        "SELECT metric, period, starts_at, segment, value, n, status FROM period_metrics ORDER BY 1, 2, 3, 4",
+    )
+    followed = [await one.rows(query) for query in everything]
+    await _expire_lease(one)
+    async with one.engine.begin() as connection:  # what it writes is its own
+        await connection.exec_driver_sql("UPDATE rolling_value SET value = NULL, n = NULL, status = 'lost'")
+        await connection.exec_driver_sql(
+            "INSERT INTO changed_day (series_id, day)"
+            " SELECT DISTINCT series_id, bucket_start FROM bucket WHERE resolution = '1d'"
+        )
+        await connection.exec_driver_sql("UPDATE period_value SET value = NULL, n = NULL, status = 'lost'")
+    async with pipeline(database_url, catalog, clock, "other") as other:
+        assert await other.rolling.tick()
+    assert [await one.rows(query) for query in everything] == followed
+
+
+def test_of_every_column_of_a_bucket_it_is_said_how_shards_of_numbers_are_merged() -> None:
+    keys = {"series_id", "resolution", "bucket_start"}
+    not_of_numbers = {"latest_time", "latest_tiebreak", "latest_value", "estimate", "subjects", "sketch"}
+    assert {column.name for column in bucket.c} == keys | not_of_numbers | FOLDED.keys()
 
 
 async def test_periods_are_calendar_months_quarters_and_years(one: Pipeline, clock: Clock) -> None:

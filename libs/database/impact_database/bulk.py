@@ -11,12 +11,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import LargeBinary, TypeDecorator, select, type_coerce
+from sqlalchemy import BigInteger, LargeBinary, TypeDecorator, select, type_coerce
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import NullType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Column, Dialect, FromClause, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -119,8 +119,13 @@ async def select_range(
     ids: tuple[Column[int], Sequence[int]],
     equal: tuple[Column[Any], Any],
     between: tuple[Column[Any], Any, Any],
+    folded: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """The rows of any of many ids, with one column equal to a value and one in a range, ends included."""
+    """The rows of any of many ids, with one column equal to a value and one in a range, ends included.
+
+    With `folded` PostgreSQL makes one row of those that agree in these three columns: each column named in it
+    by that aggregate function, the others NULL. SQLite gives the rows as they are.
+    """
     id_column, wanted = ids
     one, value = equal
     ranged, first, last = between
@@ -128,16 +133,29 @@ async def select_range(
         condition = id_column.in_(wanted) & (one == value) & (ranged >= first) & (ranged <= last)
         return await select_rows(connection, select(*columns).where(condition), columns)
     table = id_column.table.description
-    names = ", ".join(f't."{column.name}"' for column in columns)
+    kept = {id_column.name, one.name, ranged.name}
+    names = ", ".join(_folded(column, kept, folded) for column in columns)
     found = (
         f'SELECT * FROM {table} t WHERE t."{id_column.name}" = k.id AND t."{one.name}" = k.one'
         f' AND t."{ranged.name}" BETWEEN $3 AND $4 OFFSET 0'
     )
     # the value as a column: as a constant it would let the planner take a partial index in place of the key
     statement = f"SELECT {names} FROM unnest($1::bigint[], $2::text[]) AS k (id, one), LATERAL ({found}) AS t"
+    if folded is not None:
+        statement += " GROUP BY " + ", ".join(f't."{name}"' for name in sorted(kept))
     ((low,), (high,)) = _to_driver((ranged,), [(first,), (last,)], connection.dialect)
     result = await connection.exec_driver_sql(statement, (list(wanted), [value] * len(wanted), low, high))
     return _from_driver(columns, result.all(), connection.dialect)
+
+
+def _folded(column: Column[Any], kept: Collection[str], folded: Mapping[str, str] | None) -> str:
+    if folded is None or column.name in kept:
+        return f't."{column.name}"'
+    if column.name not in folded:
+        return f'NULL AS "{column.name}"'
+    value = f'{folded[column.name]}(t."{column.name}")'
+    # the sum of integers is a decimal in PostgreSQL
+    return f"CAST({value} AS bigint)" if isinstance(column.type, BigInteger) else value
 
 
 async def _write(

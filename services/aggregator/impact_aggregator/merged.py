@@ -16,7 +16,7 @@ from impact_database import bulk
 from impact_schemas.tables import bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 
 REMEMBERED_BYTES = 128 * 1024 * 1024
 _CHUNK = 1_000  # series in one query
+
+# How PostgreSQL itself merges the shards of a bucket, where there is nothing but numbers in it.
+FOLDED = {
+    "shard": "MIN",
+    "seen": "SUM",
+    "last_time": "MAX",
+    "count": "SUM",
+    "sum": "SUM",
+    "min": "MIN",
+    "max": "MAX",
+    "sum_squares": "SUM",
+    "top_count": "SUM",
+    "updated_at": "MAX",
+}
+PLAIN = frozenset(["count", "sum", "mean", "min", "max"])  # aggregates whose buckets are so
 
 Inputs = dict[tuple[int, str], Partial]  # (series id, name of a span) -> what its buckets hold together
 
@@ -83,20 +98,28 @@ class MergedBuckets:
         return found
 
     async def over(
-        self, connection: AsyncConnection, wanted: Mapping[int, Collection[Span]], *, remember: bool
+        self,
+        connection: AsyncConnection,
+        wanted: Mapping[int, Collection[Span]],
+        *,
+        remember: bool,
+        plain: Container[int] = frozenset(),
     ) -> Inputs:
-        """For each series the merged buckets of each of its spans; what holds nothing is left out."""
-        groups: dict[tuple[str, frozenset[Span]], list[int]] = defaultdict(list)
+        """For each series the merged buckets of each of its spans; what holds nothing is left out.
+
+        Of the series in `plain` it is known that their buckets hold nothing but numbers.
+        """
+        groups: dict[tuple[str, frozenset[Span], bool], list[int]] = defaultdict(list)
         for series_id, spans in wanted.items():
             for resolution in {span.resolution for span in spans}:
                 of_resolution = frozenset(span for span in spans if span.resolution == resolution)
-                groups[resolution, of_resolution].append(series_id)
+                groups[resolution, of_resolution, series_id in plain].append(series_id)
         inputs: Inputs = {}
-        for (resolution, spans), ids in groups.items():
+        for (resolution, spans, is_plain), ids in groups.items():
             for start in range(0, len(ids), _CHUNK):
                 chunk = ids[start : start + _CHUNK]
                 for series_id, run in await self._runs_of(
-                    connection, chunk, resolution, spans, remember=remember
+                    connection, chunk, resolution, spans, remember=remember, is_plain=is_plain
                 ):
                     _add_inputs(inputs, series_id, run, spans)
         return inputs
@@ -109,6 +132,7 @@ class MergedBuckets:
         spans: Collection[Span],
         *,
         remember: bool,
+        is_plain: bool,
     ) -> list[tuple[int, _Run]]:
         first = min(span.first for span in spans)
         last = LAST_MOMENT if remember else max(span.last for span in spans)
@@ -118,7 +142,7 @@ class MergedBuckets:
             if known is not None and known[0].first <= first:
                 runs[series_id] = known[0]
         missing = {series_id: _Run(first) for series_id in ids if series_id not in runs}
-        await _fill(connection, missing, resolution, (first, last))
+        await _fill(connection, missing, resolution, (first, last), FOLDED if is_plain else None)
         if remember:
             for series_id, run in (runs | missing).items():
                 self._pop((series_id, resolution))
@@ -161,14 +185,19 @@ class MergedMonths:
             for month in {month_of(day) for day in of_series}:
                 self._pop((series_id, month))
 
-    async def over(self, connection: AsyncConnection, wanted: Mapping[int, Collection[Period]]) -> Inputs:
+    async def over(
+        self,
+        connection: AsyncConnection,
+        wanted: Mapping[int, Collection[Period]],
+        plain: Container[int] = frozenset(),
+    ) -> Inputs:
         """For each series the merged days of each of its periods; what holds nothing is left out."""
         places = {(one, month) for one in wanted for period in wanted[one] for month in period.months}
         known = {place: self._months[place] for place in places if place in self._months}
         missing: dict[int, list[Span]] = defaultdict(list)
         for one, month in places - known.keys():
             missing[one].append(month.span)
-        read = await self._buckets.over(connection, missing, remember=False)
+        read = await self._buckets.over(connection, missing, remember=False, plain=plain)
         for one, month in places - known.keys():
             known[one, month] = read.get((one, month.span.name), Partial())
         inputs: Inputs = {}
@@ -221,7 +250,11 @@ async def _read(
 
 
 async def _fill(
-    connection: AsyncConnection, runs: Mapping[int, _Run], resolution: str, between: tuple[int, int]
+    connection: AsyncConnection,
+    runs: Mapping[int, _Run],
+    resolution: str,
+    between: tuple[int, int],
+    folded: Mapping[str, str] | None,
 ) -> None:
     if not runs:
         return
@@ -231,6 +264,7 @@ async def _fill(
         (bucket.c.series_id, list(runs)),
         (bucket.c.resolution, resolution),
         (bucket.c.bucket_start, *between),
+        folded,
     )
     for row in rows:
         key, _, state = partial_of(row)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from impact_aggregator.fold import BucketKey
 from impact_aggregator.leadership import hold_lease
-from impact_aggregator.merged import Inputs, MergedBuckets, MergedMonths
+from impact_aggregator.merged import PLAIN, Inputs, MergedBuckets, MergedMonths
 from impact_aggregator.partial import QUANTILES, Partial
 from impact_aggregator.protection.blocks import Extent
 from impact_aggregator.protection.publication import Publication
@@ -294,10 +294,18 @@ class Rolling:
     async def _windows(self, connection: AsyncConnection, segments: Segments, now: int) -> Inputs:
         """What the buckets of each series hold together, for every window that its metric needs."""
         wanted: dict[int, tuple[Span, ...]] = {}
+        plain: set[int] = set()
         for name, texts in segments.items():
             spans = tuple(window_span(window, now) for window in self._metrics.needed(name))
-            wanted |= {self._metrics.series(name, segment).series_id: spans for segment in texts}
-        return await self._merged.over(connection, wanted, remember=True)
+            ids = {self._metrics.series(name, segment).series_id for segment in texts}
+            wanted |= dict.fromkeys(ids, spans)
+            if self._is_plain(name):
+                plain |= ids
+        return await self._merged.over(connection, wanted, remember=True, plain=plain)
+
+    def _is_plain(self, name: Name) -> bool:
+        """Whether its buckets hold nothing but numbers: those of protected metrics hold people."""
+        return self._metrics.definition(name).aggregate in PLAIN and name not in self._protected
 
     def _points_of(self, segments: Segments, inputs: Inputs, now: int) -> Iterator[Point]:
         for name, wanted in segments.items():
@@ -387,15 +395,18 @@ class Rolling:
                 for period in periods_of(day):
                     changed[period][one.product, one.metric].add(one.segment)
         wanted: dict[int, set[Period]] = defaultdict(set)
+        plain: set[int] = set()
         for period, segments in changed.items():
             derived = self._metrics.derived_of(segments)
             for name, texts in [*segments.items(), *derived.items()]:
                 for segment in texts | {TOTAL}:
                     for part in self._metrics.series_of_parts(name, segment):
                         wanted[part].add(period)
+                    if self._is_plain(name):
+                        plain.update(self._metrics.series_of_parts(name, segment))
             segments |= derived
         self._months.forget(days)
-        inputs = await self._months.over(connection, wanted)
+        inputs = await self._months.over(connection, wanted, plain)
         rows: list[tuple[object, ...]] = []
         gone: list[tuple[object, ...]] = []
         for period, segments in changed.items():
