@@ -199,7 +199,10 @@ def _says(
         period=period,
         provisional=not all(row["closed"] for row in rows["values"]),
         numbers_of=numbers_of,
-        metrics=[_metric(row, units[row["metric"]], period, rows) for row in rows["metrics"]],
+        metrics=[
+            _metric(row, units[row["metric"]], period, rows)
+            for row in sorted(rows["metrics"], key=lambda row: _weight(row, product["north_star"]))
+        ],
         unknown=of_edition(rows),
         earlier="" if earlier is None else f"{earlier.period.name}, {wording.minute(earlier.numbers_of)}",
         restated=[] if earlier is None else _restated(rows, units, earlier),
@@ -211,6 +214,11 @@ def _says(
         definitions=_definitions(rows),
         made_with=made_with,
     )
+
+
+def _weight(metric: Row, north_star: str | None) -> tuple[bool, int]:
+    """What stands for the mission first, then impact, the harms that must stay low, and business."""
+    return (metric["metric"] != north_star, list(wording.ROLES).index(metric["role"]))
 
 
 def _metric(metric: Row, unit: Unit, period: Period, rows: Rows) -> MetricSays:

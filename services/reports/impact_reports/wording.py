@@ -50,7 +50,7 @@ _MONTHS = (
     *("August", "September", "October", "November", "December"),
 )
 
-ROLES = {"impact": "Impact", "business": "Business", "guardrail": "Guardrail"}
+ROLES = {"impact": "Impact", "guardrail": "Guardrail", "business": "Business"}  # in their order
 STATUSES = {
     "ok": "up to date",
     "stale": "stale: nothing new for longer than agreed",
