@@ -13,7 +13,7 @@ SOURCES := libs services examples deploy tests benchmarks proof docs
 ARGS ?=
 QUIXSTREAMS := .cache/quixstreams/installed
 
-.PHONY: help setup demo test check bench proof lock clean
+.PHONY: help setup demo test check bench proof audit sbom lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,15 @@ bench: $(VENV)/dev.stamp $(QUIXSTREAMS) ## measure, and write docs/performance.m
 
 proof: $(VENV)/dev.stamp ## break it under load and check the ledger (hours); less: FAULT=zombie,lost-commit SEED=7 PACE=0.1
 	$(BIN)/python -m proof $(if $(FAULT),--fault $(FAULT)) $(if $(SEED),--seed $(SEED)) $(if $(PACE),--pace $(PACE)) $(ARGS)
+
+audit: $(VENV)/dev.stamp ## known vulnerabilities of what the images install; needs the advisories of pypi.org
+	@$(foreach name,ingest aggregator demo,$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict \
+	  --disable-pip --require-hashes -r requirements/$(name).txt;)
+
+sbom: $(VENV)/dev.stamp ## a CycloneDX list of what each kind of installation is made of: .cache/sbom-*.json
+	@mkdir -p .cache
+	@$(foreach name,ingest aggregator demo,$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+	  --output-reproducible -o .cache/sbom-$(name).json requirements/$(name).txt;)
 
 lock: $(VENV)/dev.stamp ## after a change of dependencies in pyproject.toml: bring uv.lock and requirements/ up to date
 	$(BIN)/uv lock
