@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["TITLE", "events", "moved"]
+__all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "CareMessage, a year of messages and visits (one patient stands for a thousand)"
+COUNT = 51_680
 
 PATIENTS_A_DAY = 15.7  # new ones: 5,700 in the year
 CLINICS = {"north": 30, "south": 27, "east": 23, "west": 20}
@@ -57,7 +58,7 @@ class Patient(NamedTuple):
 
 
 def events(now: datetime) -> Iterator[Event]:
-    """The year up to `now`, about 48,000 events."""
+    """The year up to `now`."""
     story = Story("caremessage", now, seed=57)
     patients: list[Patient] = []
     closed: list[Event] = []  # visits that a clinic wrongly reported as missed

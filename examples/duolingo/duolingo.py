@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["TITLE", "events", "moved"]
+__all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "Duolingo, a year of lessons (one learner stands for fifty thousand)"
+COUNT = 46_345
 
 LANGUAGES = {"en": 38, "es": 22, "pt": 14, "hi": 12, "ar": 8, None: 6}
 INCOMES = {"low": 25, "middle": 40, "high": 35}
@@ -49,7 +50,7 @@ class Learner(NamedTuple):
 
 
 def events(now: datetime) -> Iterator[Event]:
-    """The year up to `now`, about 45,000 events."""
+    """The year up to `now`."""
     story = Story("duolingo", now, seed=113)
     free, paying = list[Learner](), list[Learner]()
     joined = 0

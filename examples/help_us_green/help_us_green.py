@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["TITLE", "events", "moved"]
+__all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "Help Us Green, a year of temple flowers"
+COUNT = 25_717
 
 TEMPLES = {
     "kanpur": [1300, 1100, 800, 600, 500, 400, 300, 200],  # kilograms a day of each temple
@@ -50,7 +51,7 @@ MISTYPED = date(2026, 9, 14)
 
 
 def events(now: datetime) -> Iterator[Event]:
-    """The year up to `now`, about 27,000 events."""
+    """The year up to `now`."""
     story = Story("help_us_green", now, seed=8)
     women: list[str] = []
     for day in days():

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["TITLE", "events", "moved"]
+__all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "M-Pesa, a year of mobile money (one customer stands for ten thousand)"
+COUNT = 31_397
 
 # fmt: off
 COUNTIES = (  # the 47 of Kenya, the urban ones first
@@ -64,7 +65,7 @@ class Customer(NamedTuple):
 
 
 def events(now: datetime) -> Iterator[Event]:
-    """The year up to `now`, about 33,000 events."""
+    """The year up to `now`."""
     story = Story("m_pesa", now, seed=247)
     study = {"households": 194_000}
     yield story.event("study", date(2025, 11, 24), study, by="research")

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["TITLE", "events", "moved"]
+__all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "Patagonia, a year of garments made and kept in use (one stands for a thousand)"
+COUNT = 27_061
 
 REGIONS = {"americas": 0.5, "europe": 0.3, "asia": 0.2}
 MADE = course({"2025-11-22": 100, "2026-06-01": 112, "2026-11-21": 150})  # garments a day
@@ -50,7 +51,7 @@ SENT_TWICE = date(2026, 7, 8)
 
 
 def events(now: datetime) -> Iterator[Event]:
-    """The year up to `now`, about 22,000 events."""
+    """The year up to `now`."""
     story = Story("patagonia", now, seed=1)
     sold = 0.0
     for day in days():

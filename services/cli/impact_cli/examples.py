@@ -37,8 +37,8 @@ def load(name: str, now: datetime) -> list[Example]:
     """The example `name`, or every story where it is "all". Raises WrongUse with the examples that there are.
 
     An example is a folder of examples/ with its catalog, there or in `catalog`, and a module of its name with
-    TITLE and events(now). That of a story has `moved` too: the story is told as of today, and so that they
-    go with it, the days in its catalog are moved.
+    TITLE, COUNT and events(now). That of a story has `moved` too: the story is told as of today, and so that
+    they go with it, the days in its catalog are moved.
     """
     there = {
         code.parent.name: code
@@ -96,14 +96,13 @@ def _example(module: ModuleType, folder: Path, now: datetime) -> Example:
         for pattern in OF_A_CATALOG
         for file in catalog.glob(pattern)
     }
-    count = getattr(module, "COUNT", None) or sum(1 for _ in module.events(now))
     mission = known.mission
     return Example(
         product=known.product,
         statement=mission.statement if mission else known.title,
         north_star=mission.north_star if mission else None,
         title=module.TITLE,
-        count=count,
+        count=module.COUNT,
         events=lambda: module.events(now),
         files=files,
     )
