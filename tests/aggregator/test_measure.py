@@ -14,7 +14,7 @@ from impact_aggregator.fold import Folded, fold
 from impact_aggregator.rules import Rules, Series
 from impact_aggregator.windows import DAY
 from impact_schemas.catalog import parse_catalog
-from tests.aggregator.conftest import NOON, Clock, correction, visit
+from tests.aggregator.conftest import NOON, Clock, correction, retraction, visit
 from tests.aggregator.pipeline import pipeline
 from tests.aggregator.test_rebuild import rebuild, take_up
 
@@ -249,3 +249,25 @@ async def test_a_correction_that_cannot_be_counted_leaves_its_event_counted_in_o
         quarantined = await one.rows("SELECT event_id, code FROM quarantined_events ORDER BY event_id")
         assert quarantined == [("c1", "unit_mismatch"), ("c2", "value_out_of_range")]
         assert await one.rows("SELECT received, counted, quarantined FROM ledger") == [(5, 3, 2)]
+
+
+PLAIN = TEXT.replace(" unit_path: data.unit,\n    where: {data.kind: waste}", " where: {data.kind: waste}")
+COUNT = "  visits: {title: Visits, event: clinic.visit.v1, role: impact, windows: [all], aggregate: count}\n"
+
+
+async def test_what_was_counted_before_the_metric_read_units_stays_in_the_other_metrics(
+    sqlite_url: str, clock: Clock
+) -> None:
+    before, after = (
+        parse_catalog(text.replace("factors:", COUNT + "factors:"), "clinic.yaml") for text in (PLAIN, TEXT)
+    )
+    async with pipeline(sqlite_url, before, clock) as one:
+        await one.count([visit("a", kind="waste", amount=2), visit("b", kind="waste", amount=3, unit="g")])
+        await take_up(one, after)
+        await rebuild(one, after).run()
+        await take_up(one, after)
+        await one.count([visit("c", kind="waste", amount=1, unit="kg")])
+        await one.count([retraction("r", "c")])
+        await one.rolling.tick()
+        assert (await one.rolling_values("visits", "all"))["{}"] == (2, 2, "ok")
+        assert (await one.rolling_values("waste", "all"))["{}"] == (0.003, 1, "ok")

@@ -118,13 +118,16 @@ def fold(
     rules: Rules,
     known: Mapping[bytes, Known],
     amendments: Mapping[bytes, Collection[Amendment]] = MappingProxyType({}),
+    *,
+    again: bool = False,
 ) -> Folded:
     """Folds events in log order.
 
     `known` has those of their identities that were counted before, `amendments` what has been said of
-    them before, by target.
+    them before, by target. `again`: they are events that were counted, perhaps under another catalog. What
+    a metric of now cannot measure does not belong to that metric, but is counted in the others.
     """
-    return _Fold(rules, known, amendments).run(list(events))
+    return _Fold(rules, known, amendments, again=again).run(list(events))
 
 
 class _Group(NamedTuple):
@@ -149,20 +152,27 @@ class _Uncountable(ValueError):
 
 class _Fold:
     def __init__(
-        self, rules: Rules, known: Mapping[bytes, Known], amendments: Mapping[bytes, Collection[Amendment]]
+        self,
+        rules: Rules,
+        known: Mapping[bytes, Known],
+        amendments: Mapping[bytes, Collection[Amendment]],
+        *,
+        again: bool,
     ) -> None:
         self._rules = rules
         self._known = known
         self._amendments = amendments
+        self._again = again
         self._beyond: dict[tuple[Position, bytes | None], CannotMeasure] = {}
+        self._left_out: set[tuple[Position, int]] = set()  # with the total's series of the metric
 
     def run(self, events: list[Event | Quarantined]) -> Folded:
         # The door lets few values in that cannot be counted. One is found when its group is worked out:
         # then the batch is folded again without it, and under a correction less if it was a correction's.
         while True:
-            known = len(self._beyond)
+            found = len(self._beyond) + len(self._left_out)
             folded = self._run(events)
-            if len(self._beyond) == known:
+            if len(self._beyond) + len(self._left_out) == found:
                 return folded
 
     def _run(self, events: list[Event | Quarantined]) -> Folded:
@@ -300,6 +310,8 @@ class _Fold:
     def _partial_of(self, rule: Rule, events: list[Event]) -> Partial | None:
         """What the group's events add to a metric; None if none belongs to it."""
         pairs = [(value, event) for event in events if (value := rule.value(event)) is not None]
+        if self._left_out:
+            pairs = [pair for pair in pairs if (pair[1].position, rule.total) not in self._left_out]
         if not pairs:
             return None
         partial = Partial()
@@ -314,7 +326,7 @@ class _Fold:
         return partial
 
     def _add_numbers(self, partial: Partial, rule: Rule, pairs: list[tuple[int | Decimal, Event]]) -> None:
-        nanos = self._measured(rule.measure, pairs) if rule.measure else self._as_they_are(pairs)
+        nanos = self._measured(rule, rule.measure, pairs) if rule.measure else self._as_they_are(rule, pairs)
         partial.add_numbers(nanos)
         if rule.top_box is not None:
             partial.add_top(nanos, rule.top_box)
@@ -332,26 +344,32 @@ class _Fold:
         elif rule.aggregate in QUANTILES:
             partial.add_quantiles(nanos)
 
-    def _as_they_are(self, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
+    def _as_they_are(self, rule: Rule, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
         nanos = []
         for value, event in pairs:
             try:
                 nanos.append(numbers.to_nanos(value))
             except numbers.OutOfRangeError as error:
-                place = (event.position, event.corrected_by)
-                self._beyond[place] = CannotMeasure("value_out_of_range", str(error), "data")
+                self._put_off(rule, event, CannotMeasure("value_out_of_range", str(error), "data"))
                 nanos.append(0)
         return nanos
 
-    def _measured(self, measure: Measure, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
+    def _measured(self, rule: Rule, measure: Measure, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
         nanos = []
         for value, event in pairs:
             try:
                 nanos.append(measure.nanos(value, event.data, event.time))
             except CannotMeasure as error:
-                self._beyond[event.position, event.corrected_by] = error
+                self._put_off(rule, event, error)
                 nanos.append(0)
         return nanos
+
+    def _put_off(self, rule: Rule, event: Event, error: CannotMeasure) -> None:
+        """For the next run over the batch."""
+        if self._again:
+            self._left_out.add((event.position, rule.total))
+        else:
+            self._beyond[event.position, event.corrected_by] = error
 
 
 def _unmet(fed: TypeRules, parts: Parts) -> list[tuple[Rule, Split]]:

@@ -223,7 +223,7 @@ class Rebuild:
             if is_first_copy(event, known) and (event.target is None or event.identity in standing)
         ]
         before = await past.known_identities(targets)
-        folded = fold(counted, rules, {}, amendments)
+        folded = fold(counted, rules, {}, amendments, again=True)
         recounter = Recounter(self._history, past, rules, self._identities)
         live = Claim(Partition(self._topic, claimed.partition.number), claimed.epoch, claimed.next_offset)
         recounted = await recounter.recount(live, folded, before, amendments)

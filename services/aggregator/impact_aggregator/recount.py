@@ -158,7 +158,7 @@ class Recounter:
         return {target: list(new) for target, new in folded.amendments.items()}
 
     def _touched(self, event: Event | None) -> set[BucketKey]:
-        return set(fold([event], self._rules, {}).buckets) if event is not None else set()
+        return set(fold([event], self._rules, {}, again=True).buckets) if event is not None else set()
 
     async def _originals(self, partition: Partition, places: Collection[Known]) -> dict[bytes, Event]:
         found = {}
@@ -200,7 +200,7 @@ class Recounter:
             for target, ones in source.items():
                 amendments[target] += ones
         counted = [event for event in events if is_first_copy(event, known)]
-        for key, partial in fold(counted, self._rules, {}, amendments).buckets.items():
+        for key, partial in fold(counted, self._rules, {}, amendments, again=True).buckets.items():
             if key in buckets and key.resolution != ALL_TIME:
                 buckets[key].merge(partial)
 
