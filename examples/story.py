@@ -22,7 +22,7 @@ Event = dict[str, Any]
 Choice = TypeVar("Choice")
 
 _DAY = re.compile(r"\b20[0-9]{2}-[01][0-9]-[0-3][0-9]\b")
-_OPENS_S, _CLOSES_S = 11 * 3600, 13 * 3600
+_NOON_S, _HOUR_S = 12 * 3600, 3600  # UTC; all within an hour, so that a year has few hourly buckets
 
 
 def moved(text: str, today: date) -> str:
@@ -123,7 +123,7 @@ class Story:
         }
 
     def _moment(self, day: date) -> str:
-        second = self._chance.randrange(_OPENS_S, _CLOSES_S)
+        second = _NOON_S + self._chance.randrange(_HOUR_S)
         midnight = datetime.combine(day + self._ahead, time(), UTC)
         return (midnight + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
