@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_reports import wording
+from impact_reports.metric_cards import rule
 from impact_reports.wording import THIN, Unit
 
 
@@ -78,3 +80,33 @@ def test_groups_windows_and_days() -> None:
     assert wording.window("all") == "all time"
     assert wording.day(date(2026, 12, 31)) == "31 December 2026"
     assert wording.minute(datetime(2026, 1, 2, 3, 4, tzinfo=UTC)) == "2 January 2026, 03:04 UTC"
+
+
+@pytest.mark.parametrize(
+    ("definition", "words"),
+    [
+        ({"aggregate": "count", "event": ["a.b.v1"]}, "count over a.b.v1"),
+        (
+            {
+                "aggregate": "sum",
+                "of": "data.kg",
+                "event": ["a", "b"],
+                "where": {"data.new": {"values": [True, None]}},
+            },
+            "sum of data.kg over a, b, where data.new is true or null",
+        ),
+        (
+            {
+                "aggregate": "mean",
+                "of": "data.x",
+                "event": ["a"],
+                "where": {"data.x": {"gt": 1, "lte": 5, "ne": ["z"]}},
+            },
+            "mean of data.x over a, where data.x > 1 and data.x ≤ 5 and data.x is not z",
+        ),
+        ({"ratio": {"numerator": "a", "denominator": "b"}}, "a divided by b, each added up first"),
+        ({"difference": {"of": "a", "minus": "b"}}, "a less b"),
+    ],
+)
+def test_a_rule_is_one_line(definition: dict[str, Any], words: str) -> None:
+    assert rule(definition) == words

@@ -17,7 +17,8 @@ import msgspec
 
 from impact_reports import charts, csv_text, metric_cards, wording
 from impact_reports.charts import Bar
-from impact_reports.metric_cards import Figure, figure, of_metric, target_says, units_of
+from impact_reports.metric_cards import Figure, figure, of_metric, units_of
+from impact_reports.periods import Period
 from impact_reports.unknowns import of_edition
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from impact_reports.metric_cards import TargetSays
-    from impact_reports.periods import Period
     from impact_reports.queries import Row, Rows
     from impact_reports.unknowns import Unknown
     from impact_reports.wording import Unit
@@ -237,7 +237,7 @@ def _metric(metric: Row, unit: Unit, period: Period, rows: Rows) -> MetricSays:
         before=_before(history, total, unit, period),
         evidence=wording.said(wording.EVIDENCE, metric["evidence"]),
         facts=_facts(metric, definition, rows, unit),
-        targets=[target_says(row, unit) for row in of_metric(rows["target_progress"], metric)],
+        targets=metric_cards.targets_say(of_metric(rows["target_progress"], metric), unit),
         groups=[GroupSays(wording.segment(row["segment"]), figure(row, unit)) for row in groups],
         chart=_chart(metric, history[-SHOWN_PERIODS:], unit),
         definition=metric_cards.definition_text(metric),
@@ -274,7 +274,7 @@ def _facts(metric: Row, definition: Mapping[str, Any], rows: Rows, unit: Unit) -
 
 def _chart(metric: Row, history: Sequence[Row], unit: Unit) -> Markup:
     bars = [
-        Bar(wording.month(row["starts_at"]), float(row["value"]), bool(row["closed"]))
+        Bar(Period(row["period"], row["starts_at"]).name, float(row["value"]), bool(row["closed"]))
         for row in history
         if row["value"] is not None
     ]

@@ -188,7 +188,7 @@ def _card(metric: Row, unit: Unit, rows: Rows) -> Card:
         reviewed=wording.day(reviewed) if reviewed else None,
         sdg=json.loads(metric["sdg"] or "[]"),
         iris=json.loads(metric["iris"] or "[]"),
-        targets=sorted((target_says(row, unit) for row in targets), key=lambda one: one.segment != "{}"),
+        targets=targets_say(targets, unit),
         interval=_interval(rows, metric, window, unit),
         spark=_spark(metric, window, rows, unit),
     )
@@ -204,8 +204,12 @@ def _interval(rows: Rows, metric: Row, window: str, unit: Unit) -> str:
 # --- targets --------------------------------------------------------------------------------------------
 
 
-def target_says(row: Row, unit: Unit) -> TargetSays:
-    """A row of target_progress in words."""
+def targets_say(rows: Iterable[Row], unit: Unit) -> list[TargetSays]:
+    """Rows of target_progress in words, those of the total first."""
+    return sorted((_target_says(row, unit) for row in rows), key=lambda one: one.segment != "{}")
+
+
+def _target_says(row: Row, unit: Unit) -> TargetSays:
     progress = None if row["progress"] is None else float(row["progress"])
     return TargetSays(
         window=row["time_window"],
@@ -396,11 +400,32 @@ def rule(definition: Mapping[str, Any]) -> str:
         return f"{ratio['numerator']} divided by {ratio['denominator']}, each added up first"
     if definition.get("aggregate"):
         of = f" of {definition['of']}" if definition.get("of") else ""
-        where = (
-            f" where {json.dumps(definition['where'], ensure_ascii=False)}" if definition.get("where") else ""
+        conditions = " and ".join(
+            _condition(path, one) for path, one in (definition.get("where") or {}).items()
         )
+        where = f", where {conditions}" if conditions else ""
         return f"{definition['aggregate']}{of} over {', '.join(definition['event'])}{where}"
+    if definition.get("sum_of"):
+        return f"{' + '.join(definition['sum_of'])}"
+    if definition.get("difference"):
+        return f"{definition['difference']['of']} less {definition['difference']['minus']}"
     return "worked out from other metrics, see its definition"
+
+
+_COMPARED = {"gt": ">", "gte": "≥", "lt": "<", "lte": "≤", "ne": "is not"}
+
+
+def _condition(path: str, one: Mapping[str, Any]) -> str:
+    if one.get("values"):
+        return f"{path} is {' or '.join(_scalar(value) for value in one['values'])}"
+    bounds = {name: one[name] for name in _COMPARED if one.get(name) not in (None, [])}
+    return " and ".join(f"{path} {_COMPARED[name]} {_scalar(bound)}" for name, bound in bounds.items())
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, list):
+        return " or ".join(map(_scalar, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def definition_text(metric: Row) -> str:
