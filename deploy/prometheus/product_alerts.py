@@ -274,6 +274,11 @@ def rendered(catalog: Catalog) -> str:
     return _HEAD + text.getvalue()
 
 
+def file_of(product: str) -> Path:
+    """Where it is committed."""
+    return FOLDER / f"{product}.yml"
+
+
 if __name__ == "__main__":
     for product, each in catalogs(sys.argv[1:]).items():
-        FOLDER.joinpath(f"{product}.yml").write_text(rendered(each), encoding="utf-8")
+        file_of(product).write_text(rendered(each), encoding="utf-8")

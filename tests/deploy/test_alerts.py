@@ -70,7 +70,7 @@ def rules(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_the_committed_rules_are_those_of_the_catalog(product: str) -> None:
-    """After a change of an example: `.venv/bin/python -m deploy.prometheus.product_alerts`."""
+    """After a change of an example: `.venv/bin/python -m deploy`."""
     committed = (PROMETHEUS / "rules" / f"{product}.yml").read_text("utf-8")
     assert committed == product_alerts.rendered(catalogs()[product])
 

@@ -66,7 +66,7 @@ def test_the_committed_dashboard_is_the_one_that_the_code_makes() -> None:
 
 @pytest.mark.parametrize("product", BOARDS)
 def test_the_committed_mission_board_is_the_one_of_the_catalog(product: str) -> None:
-    """After a change of an example: `.venv/bin/python -m deploy.grafana.mission`."""
+    """After a change of an example: `.venv/bin/python -m deploy`."""
     catalog = catalogs()[product]
     assert mission.file_of(product).read_text("utf-8") == mission.text_of(catalog)
 
