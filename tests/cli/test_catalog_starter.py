@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impact_cli import catalog_starter, trial
-from impact_schemas.catalog import parse_catalogs
+from impact_schemas.catalog import catalog_warnings, parse_catalogs
 from tests.cli.in_process import impact
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def test_the_starter_passes_the_check_as_it_stands_and_with_what_it_comments_out
     assert catalog.product == "water"
     options = [line for line in text.splitlines() if line.lstrip().startswith("# ") and ":" in line]
     assert len(options) > 8
-    uncommented = text.replace("\n# mission", "\nmission").replace("\n#   ", "\n  ")
+    uncommented = text.replace("\n#   ", "\n  ")
+    for section in ("mission", "needs", "bets", "risks"):
+        uncommented = uncommented.replace(f"\n# {section}:", f"\n{section}:")
     for option in (
         "windows:",
         "cadence:",
@@ -50,10 +52,18 @@ def test_the_starter_passes_the_check_as_it_stands_and_with_what_it_comments_out
         "targets:",
         "  - {window",
         "pseudonymous:",
+        "leads_to:",
+        "visibility:",
+        "limits:",
     ):
         uncommented = uncommented.replace(f"# {option}", option)
     uncommented = uncommented.replace("properties:\n", "properties:\n        household: {type: string}\n")
-    assert parse_catalogs({"water.yaml": uncommented})["water"].metrics["visits"].targets
+    everything = parse_catalogs({"water.yaml": uncommented})["water"]
+    assert everything.metrics["visits"].targets
+    assert everything.metrics["hasty_visits"].limits
+    assert everything.bets["vans"].need in everything.needs
+    assert everything.risks
+    assert catalog_warnings({"water.yaml": text}) == []
 
 
 def test_types_schemas_dimensions_and_metrics_are_inferred() -> None:

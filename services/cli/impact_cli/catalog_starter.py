@@ -52,6 +52,15 @@ events:
       properties:
         minutes: {{type: number, minimum: 0}}
         language: {{type: string}}
+# needs:                              # what people lack, and what is tried against it
+#   care: {{statement: The next clinic is far away., people: 120000, source: survey of 2025}}
+# bets:
+#   vans:
+#     need: care
+#     hypothesis: Who is near a van comes in time.
+#     expects: [{{metric: visits, change: 500, by: 2026-12-31}}]
+# risks:
+#   - {{id: haste, statement: Visits become hasty., who: patients, metric: hasty_visits, review_every: 90d}}
 metrics:
   visits:
     title: Visits
@@ -65,6 +74,8 @@ metrics:
     # privacy: {{min_cell: 11}}         # fewer people than this are never shown
     # targets:
     #   - {{window: all, baseline: {{value: 0, at: 2026-01-01}}, value: 10000, due: 2026-12-31}}
+    # leads_to: [people_reached]      # output -> outcome -> impact
+    # visibility: public              # whether a public report may show it
   people_reached:
     title: People reached
     event: {product}.visit.v1
@@ -81,6 +92,14 @@ metrics:
     of: data.minutes
     unit: min
     role: impact
+  hasty_visits:
+    title: Visits of less than 5 minutes
+    event: {product}.visit.v1
+    where: {{data.minutes: {{lt: 5}}}}
+    aggregate: count
+    role: guardrail                   # each product has a harm that must stay low: say which, and its limit
+    direction: down
+    # limits: {{max: 20, window: 28d}}
   minutes_per_visit:
     title: Minutes a visit
     ratio: {{numerator: minutes_of_care, denominator: visits}}   # rolled up apart, divided at the end
