@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,7 +21,6 @@ from tests.rig.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.reports.conftest import Counted
 
@@ -46,8 +46,8 @@ def test_an_edition_is_written_and_verified(data: Path) -> None:
     assert (code, made["new"]) == (0, True)
     assert report(data, *DECEMBER)[1].endswith("(was there already)\n")
     assert impact("report", "verify", made["folder"]).exit_code == 0
-    with open(f"{made['folder']}/values.csv", "a") as file:
-        file.write(" ")
+    values = Path(made["folder"]) / "values.csv"
+    values.write_bytes(values.read_bytes() + b" ")
     refused = impact("report", "verify", made["folder"])
     assert refused.exit_code == 1
     assert "values.csv is not as it was written" in refused.output
