@@ -2,6 +2,7 @@
 
 A block is decided once, when it is closed and has been quiet for a while. As long as others that wait are
 still being filled, as by an import of history, all of them wait together, but none for longer than a minute.
+A busy machine ticks seldom, and counts in fits and starts: the while is never shorter than between two ticks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 GRACE = MINUTE  # after a block's end: events on their way are not late
 SETTLE = 2_000_000  # microseconds without a change, and a block is decided
+MAX_SETTLE = 15_000_000
 PATIENCE = MINUTE  # for other blocks that still change
 MAX_BLOCKS = 60  # that are decided in one tick
 MAX_CELLS = 20_000  # the same, of cells
@@ -34,11 +36,15 @@ class Grid:
     changed: dict[Name, dict[int, int]] = field(default_factory=dict)  # block -> when a bucket last changed
     accounted: dict[int, dict[Name, int | None]] = field(default_factory=dict)  # the same, at the last look
     closed: int | None = None  # the end of the last closed block, as of the last tick
+    ticked_at: int | None = None
+    settle: int = SETTLE
     is_waiting: bool = False  # whether there are events in blocks that are not decided
     unread: set[int] = field(default_factory=set)  # blocks that are decided, and not yet in any window
 
     def close(self, now: int) -> bool:
         """Moves on to `now`; whether another block is closed by it."""
+        pause = 0 if self.ticked_at is None else now - self.ticked_at
+        self.ticked_at, self.settle = now, min(max(pause, SETTLE), MAX_SETTLE)
         before, self.closed = self.closed, closed_before(self.family.block, now - GRACE)
         return before != self.closed
 
@@ -62,7 +68,7 @@ class Grid:
         return sorted(
             block
             for block, moment in last.items()
-            if now - moment >= SETTLE and (now - newest >= SETTLE or now - moment >= PATIENCE)
+            if now - moment >= self.settle and (now - newest >= self.settle or now - moment >= PATIENCE)
         )
 
     def dirty(self) -> list[int]:

@@ -55,6 +55,9 @@ class Blocks(NamedTuple):
     """What the service says of its protected metrics."""
 
     cells: Mapping[tuple[Name, str], Sequence[Frozen]]  # by metric and segment
+    late: Mapping[
+        tuple[Name, str], tuple[int, int]
+    ]  # n and total that came to decided blocks only
     shown: Sequence[Shown]
 
 
@@ -65,6 +68,13 @@ FROM block_cell c JOIN series s ON s.series_id = c.series_id
 JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version
 LEFT JOIN block_account a ON a.series_id = c.series_id AND a.block_start = c.block_start
 WHERE m.active
+"""
+_LATE = """
+SELECT s.product, s.metric, s.segment, a.count, a.sum
+FROM block_account a JOIN series s ON s.series_id = a.series_id
+JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version
+LEFT JOIN block_cell c ON c.series_id = a.series_id AND c.block_start = a.block_start
+WHERE m.active AND c.series_id IS NULL
 """
 _SHOWN = """
 SELECT product, metric, time_window, segment, window_start, window_end, value, n, status
@@ -84,20 +94,25 @@ async def published_blocks(one: Snapshot) -> Blocks:
         totals = (_nanos(total) or 0, looked_n, _nanos(looked) or 0)
         frozen = Frozen(to_micros(start), bool(hidden), bool(restated), n, *totals)
         found[(product, metric), segment].append(frozen)
+    late: dict[tuple[Name, str], tuple[int, int]] = {}
+    for row in await one.rows(_LATE):
+        product, metric, segment, n, total = row.values()
+        n_before, total_before = late.get(((product, metric), segment), (0, 0))
+        late[(product, metric), segment] = (n_before + n, total_before + (_nanos(total) or 0))
     shown = []
     for kind, query in (("rolling", _SHOWN), ("period", _PERIODS)):
         for row in await one.rows(query):
             product, metric, window, segment, start, end, value, n, status = row.values()
             span = (None if start is None else to_micros(start), to_micros(end))
             shown.append(Shown(kind, (product, metric), window, segment, *span, _nanos(value), n, status))
-    return Blocks(found, shown)
+    return Blocks(found, late, shown)
 
 
 def block_differences(blocks: Blocks, metrics: Sequence[Metric], recount: Recount) -> Iterator[Difference]:
     """What does not agree; of cells that are hidden no number is told."""
     by_name = {(metric.product, metric.name): metric for metric in metrics}
     for (name, segment), frozen in blocks.cells.items():
-        if name in by_name and not _is_kept(frozen):
+        if name in by_name and not _is_kept(frozen, blocks.late.get((name, segment), (0, 0))):
             yield _difference((name, "block", "all", segment), "carried", "what came in", "other than that")
     for shown in blocks.shown:
         if shown.name in by_name:
@@ -108,10 +123,10 @@ def block_differences(blocks: Blocks, metrics: Sequence[Metric], recount: Recoun
             yield from _small_ones(metric, blocks, recount)
 
 
-def _is_kept(frozen: Iterable[Frozen]) -> bool:
+def _is_kept(frozen: Iterable[Frozen], late: tuple[int, int]) -> bool:
     """Nothing is lost between blocks: what was decided is what was found in them, each change carried on."""
     more = [(one.n - one.accounted_n, one.total - one.accounted_total) for one in frozen]
-    return not sum(n for n, _ in more) and not sum(total for _, total in more)
+    return (sum(n for n, _ in more), sum(total for _, total in more)) == late
 
 
 def _of_window(shown: Shown, formula: Formula, block: str, blocks: Blocks) -> Iterator[Difference]:
