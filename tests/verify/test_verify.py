@@ -257,6 +257,20 @@ async def test_a_small_cell_of_a_block_that_is_decided_to_be_shown_is_a_differen
     assert ("few", "block", "week", *week) in differences
 
 
+async def test_a_group_that_comes_late_is_found_in_the_next_block(small: Counting) -> None:
+    await _decide(small, *(event(f"e{n}", NOON - 7 * DAY, f"p{n}", language="es") for n in range(5)))
+    late = [event(f"l{n}", NOON - 7 * DAY, f"q{n}", language="en") for n in range(5)]
+    await small.send(*late, *(event(f"n{n}", NOON, f"p{n}", language="es") for n in range(5)))
+    small.now += 7 * DAY
+    await small.count()
+    await _decide(small)
+    assert told(await small.verify()) == []
+    rows = await small.rows(
+        "SELECT n FROM rolling_metrics WHERE metric = 'few' AND time_window = 'all' AND segment LIKE '%en\"}'"
+    )
+    assert rows == [(5,)]
+
+
 async def test_a_block_that_lost_something_is_a_difference_and_tells_no_number(small: Counting) -> None:
     await _decide(small, *(event(f"e{n}", NOON - 7 * DAY, f"p{n}", language="es") for n in range(5)))
     assert told(await small.verify()) == []
@@ -271,8 +285,9 @@ async def test_a_block_that_lost_something_is_a_difference_and_tells_no_number(s
 
 async def _decide(small: Counting, *events: dict[str, Any]) -> None:
     """Counts events of a closed block, and waits until it is decided."""
-    await small.send(*events)
-    await small.count()
+    if events:
+        await small.send(*events)
+        await small.count()
     small.now += 3 * SECOND
     await small.count()
 
