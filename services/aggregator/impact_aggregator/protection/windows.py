@@ -122,10 +122,12 @@ class ProtectedWindows:
 
         `is_waiting`: whether there are events that no block of these could show yet.
         """
-        parts = [cells[series_id] for series_id in self._metrics.series_of_parts(name, segment)]
+        parts = [cells.get(series_id, []) for series_id in self._metrics.series_of_parts(name, segment)]
         hidden = {cell.block_start for part in parts for cell in part if cell.is_hidden}
         open_cells = [[cell for cell in part if not cell.is_hidden] for part in parts]
-        totals = tuple(_seen(cells[series_id]) for series_id in self._metrics.series_of_parts(name, TOTAL))
+        totals = tuple(
+            _seen(cells.get(series_id, [])) for series_id in self._metrics.series_of_parts(name, TOTAL)
+        )
         extent = Extent(len(hidden))
         if all(total.seen for total in totals):
             is_hidden = bool(hidden) and not any(open_cells)
