@@ -73,6 +73,7 @@ async def test_what_has_not_the_form_of_an_annotation_is_quarantined(clinic: Mis
 
 async def test_a_violation_shows_the_first_decision_since_that_names_its_metric(clinic: Mission) -> None:
     await clinic.pipeline.count([visit(f"{n}", NOON, kept=False) for n in range(5)])
+    await clinic.pipeline.count([visit("yesterday", NOON - DAY, received_at=NOON, kept=False)])
     await clinic.pipeline.count(
         [
             annotation("before", time=NOON - 9 * DAY, metrics=["missed"]),
@@ -83,7 +84,7 @@ async def test_a_violation_shows_the_first_decision_since_that_names_its_metric(
         ]
     )
     await clinic.tick()
-    ((title, at),) = await clinic.rows(
-        "SELECT answered_by, answered_at FROM violations WHERE rule = 'missed_max'"
+    ((title, at, before, now),) = await clinic.rows(
+        "SELECT answered_by, answered_at, value_at_answer, value_now FROM violations WHERE rule = 'missed_max'"
     )
-    assert (title, str(at)[:19]) == ("First", "2026-01-01 13:00:00")
+    assert (title, str(at)[:19], before, now) == ("First", "2026-01-01 13:00:00", 1, 6)

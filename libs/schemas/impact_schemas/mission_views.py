@@ -218,6 +218,15 @@ _ANSWER = (
     " ORDER BY a.at, a.event_id LIMIT 1)"
 )
 
+# the window's value at the end of the last day before that decision, as the trends have it
+_BEFORE_ANSWER = (
+    "(SELECT " + number("t.value") + " FROM trend_day t JOIN series s ON s.series_id = t.series_id"  # noqa: S608 (constants alone)
+    " JOIN metric_version m ON m.product = s.product AND m.metric = s.metric AND m.version = s.version"
+    " WHERE m.active AND s.product = r.product AND s.metric = r.metric AND s.segment = r.segment"
+    f" AND t.time_window = r.time_window AND t.at <= {_ANSWER.format(column='at')}"
+    " ORDER BY t.at DESC LIMIT 1)"
+)
+
 VIOLATIONS = View(
     "violations",
     "One row a spell in which a rule was violated: early warnings, and those that are over.",
@@ -240,6 +249,17 @@ VIOLATIONS = View(
         ("detail", "r.detail", "what is wrong, in words"),
         ("answered_by", _ANSWER.format(column="title"), "the first decision since that names the metric"),
         ("answered_at", _ANSWER.format(column="at"), "when that was decided (UTC)"),
+        (
+            "value_at_answer",
+            _BEFORE_ANSWER,
+            "the value at the end of the day before: compare it with value_now",
+        ),
+        (
+            "value_now",
+            "(SELECT " + number("v.value") + " FROM rolling_metrics v WHERE v.product = r.product"  # noqa: S608 (constants alone)
+            " AND v.metric = r.metric AND v.segment = r.segment AND v.time_window = r.time_window)",
+            "the value now",
+        ),
     ),
     "FROM violation r",
 )
@@ -413,6 +433,33 @@ ANNOTATIONS = View(
     "FROM annotation r",
 )
 
+METRIC_PEERS = View(
+    "metric_peers",
+    "One row a product and window of a metric that several products share, by name, unit and direction.",
+    columns(
+        (PRODUCT[0], "r.product", PRODUCT[1]),
+        (METRIC[0], "r.metric", METRIC[1]),
+        ("time_window", "r.time_window", "the window"),
+        ("value", "r.value", "the product's total"),
+        ("unit", "r.unit", "unit of value"),
+        (
+            "place",
+            "RANK() OVER (PARTITION BY r.metric, r.unit, m.direction, r.time_window"
+            " ORDER BY CASE m.direction WHEN 'up' THEN -r.value ELSE r.value END)",
+            "1 is the best; of products of unlike size compare rates and means only",
+        ),
+        (
+            "products",
+            "COUNT(*) OVER (PARTITION BY r.metric, r.unit, m.direction, r.time_window)",
+            "how many products have a value",
+        ),
+    ),
+    "FROM rolling_metrics r JOIN metrics m ON m.product = r.product AND m.metric = r.metric"
+    " WHERE r.segment = '{}' AND r.value IS NOT NULL AND EXISTS (SELECT 1 FROM metrics o"
+    " WHERE o.metric = m.metric AND o.unit = m.unit AND o.direction = m.direction"
+    " AND o.product <> m.product)",
+)
+
 MISSION_VIEWS = (
     METRIC_TRENDS,
     TARGET_PROGRESS,
@@ -426,6 +473,7 @@ MISSION_VIEWS = (
     VIOLATIONS,
     METRIC_RECORDS,
     BENCHMARKS,
+    METRIC_PEERS,
     NEEDS,
     BETS,
     BET_RESULTS,

@@ -102,7 +102,7 @@ def counts_difference(one: float, other: float) -> Interval:
     The difference divided by the root of their sum is about normal (Przyborowski & Wilenski, Biometrika 31
     (1940) 313, for large counts).
     """
-    half = Z * math.sqrt(one + other)
+    half = Z * math.sqrt(max(0.0, one + other))  # what was taken back can leave less than none
     return Interval(one - other - half, one - other + half)
 
 
