@@ -85,6 +85,7 @@ async def test_a_violation_shows_the_first_decision_since_that_names_its_metric(
     )
     await clinic.tick()
     ((title, at, before, now),) = await clinic.rows(
-        "SELECT answered_by, answered_at, value_at_answer, value_now FROM violations WHERE rule = 'missed_max'"
+        "SELECT answered_by, answered_at, value_at_answer, value_now FROM violations"
+        " WHERE rule = 'missed_max'"
     )
     assert (title, str(at)[:19], before, now) == ("First", "2026-01-01 13:00:00", 1, 6)
