@@ -206,6 +206,7 @@ def _log_range(positions: Mapping[Partition, int]) -> dict[str, int]:
 
 
 _STEPS = {"5m": "1m", "1h": "1m", "24h": "1h"}  # resolution of the buckets of a window; of others 1d
+_BLOCKS = {"day": "1d", "week": "1w", "month": "1mo"}  # of a protected metric, whatever the window
 
 
 def _counted(metric: Metric, metrics: Sequence[Metric]) -> list[Metric]:
@@ -225,9 +226,10 @@ def _sql(number: _Number, counted: Sequence[Metric], start: object, dialect: str
     )
     since = "" if start is None else f" AND bucket_start >= {literal(_shown_time(start))}"
     parts = ", ".join(literal(one.name) for one in counted)
+    resolution = _STEPS.get(window, "1d") if metric.block is None else _BLOCKS[metric.block]
     buckets = (
         f'SELECT metric, bucket_start, "count", "sum", "min", "max", value FROM {schema}metric_buckets'
-        f" WHERE {which} AND metric IN ({parts}) AND resolution = {literal(_STEPS.get(window, '1d'))}{since}"
+        f" WHERE {which} AND metric IN ({parts}) AND resolution = {literal(resolution)}{since}"
         " ORDER BY metric, bucket_start;"
     )
     return [value, buckets]
