@@ -107,7 +107,7 @@ def _growth(samples: list[Sample]) -> dict[str, dict[str, float]]:
 
 
 def _median(samples: list[Sample], field: str) -> float:
-    return round(statistics.median(getattr(sample, field) for sample in samples), 1)
+    return round(float(statistics.median(getattr(sample, field) for sample in samples)), 1)
 
 
 def _too_much(growth: dict[str, dict[str, float]]) -> list[str]:
