@@ -372,7 +372,9 @@ async def test_explain_says_what_a_number_is_made_of_and_its_sql_gives_it(small:
     assert sum(row[3] for row in buckets) == 10.0
 
 
-async def test_explain_reads_no_log_for_a_protected_metric_and_its_sql_gives_the_blocks(small: Counting) -> None:
+async def test_explain_reads_no_log_for_a_protected_metric_and_its_sql_gives_the_blocks(
+    small: Counting,
+) -> None:
     await _decide(small, *(event(f"e{n}", NOON - 7 * DAY, f"p{n}", language="es") for n in range(5)))
     found = await small.explain("few")
     assert (found.n, found.facts) == (5, None)

@@ -55,9 +55,7 @@ class Blocks(NamedTuple):
     """What the service says of its protected metrics."""
 
     cells: Mapping[tuple[Name, str], Sequence[Frozen]]  # by metric and segment
-    late: Mapping[
-        tuple[Name, str], tuple[int, int]
-    ]  # n and total that came to decided blocks only
+    late: Mapping[tuple[Name, str], tuple[int, int]]  # n and total that came to decided blocks only
     shown: Sequence[Shown]
 
 
