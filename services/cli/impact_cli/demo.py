@@ -38,8 +38,9 @@ START_TIMEOUT_S = 60.0
 COUNT_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.1
-QUIET_S = 4.0  # a block of small cells is decided 2 s after its last change, within the second after that
-TRENDS_WAITING = re.compile(r"^impact_aggregator_trends_waiting (\S+)$", re.MULTILINE)
+QUIET_S = 4.0  # a block of small cells is decided 2 s after its last change,
+QUIET_TICKS = 4  # or a tick after it where ticks take longer
+SAMPLE = re.compile(r"^impact_aggregator_(trends_waiting|evaluation_seconds_count) (\S+)$", re.MULTILINE)
 
 
 def someone_watches() -> bool:
@@ -110,12 +111,13 @@ class _Service:
             time.sleep(LOOK_EVERY_S)
         raise Refused(f"the service is not ready after {START_TIMEOUT_S:.0f} s:\n{self._tail()}")
 
-    async def trends_waiting(self, client: httpx.AsyncClient) -> int:
-        """How many trends it has still to work out. Raises Refused if it has ended."""
+    async def judging(self, client: httpx.AsyncClient) -> tuple[int, int]:
+        """How many trends are still to be worked out, and the ticks until now. Raises Refused if it has ended."""
         if self._process.poll() is not None:
             raise Refused(f"the service has ended:\n{self._tail()}")
-        found = TRENDS_WAITING.search((await client.get(f"{self.url}/metrics", timeout=30)).text)
-        return int(float(found[1])) if found else 0
+        found = dict(SAMPLE.findall((await client.get(f"{self.url}/metrics", timeout=30)).text))
+        waiting, ticks = found.get("trends_waiting", 0), found.get("evaluation_seconds_count", 0)
+        return int(float(waiting)), int(float(ticks))
 
     def end(self) -> None:
         """Returns when it has ended."""
@@ -233,14 +235,16 @@ async def _wait_until_counted(found: Settings, engine: AsyncEngine) -> None:
 async def _wait_until_judged(service: _Service, engine: AsyncEngine) -> None:
     """Until nothing has changed for a while: then small cells are decided, and trends worked out."""
     deadline = time.monotonic() + COUNT_TIMEOUT_S
-    quiet_since, before = time.monotonic(), None
+    before, quiet_since, quiet_tick, ticks = "", time.monotonic(), 0, 0
     with terminal.progress_bar("{task.fields[behind]:,} trends to go") as bar:
         task = bar.add_task("judging", total=None, trouble="", behind=0)
         async with httpx.AsyncClient() as client:
-            while time.monotonic() < deadline and time.monotonic() - quiet_since < QUIET_S:
-                waiting = await service.trends_waiting(client)
-                found = (waiting, await lag.last_change(engine))
-                if waiting or found != before:
-                    quiet_since, before = time.monotonic(), found
+            while ticks - quiet_tick < QUIET_TICKS or time.monotonic() - quiet_since < QUIET_S:
+                waiting, ticks = await service.judging(client)
+                changed = await lag.last_change(engine)
+                if waiting or changed != before:
+                    before, quiet_since, quiet_tick = changed, time.monotonic(), ticks
                 bar.update(task, behind=waiting)
+                if time.monotonic() > deadline:
+                    raise Refused(f"{waiting:,} trends are not worked out: see impact doctor --data")
                 await asyncio.sleep(LOOK_EVERY_S)
