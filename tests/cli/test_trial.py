@@ -85,6 +85,22 @@ def test_a_ratio_is_divided_once_and_split_as_its_parts_are() -> None:
     assert numbers_of(tried)["per_visit"] == Decimal("1.5")
 
 
+def test_units_factors_and_scales_are_judged_and_arms_are_not_shown() -> None:
+    text = CATALOG.format(product="clinic").replace(
+        "aggregate: sum, of: data.minutes",
+        "aggregate: sum, of: data.minutes, unit: kg, factor: rate, experiment: {arm: data.arm, control: a}",
+    )
+    text = text.replace("minutes: {", "arm: {type: string}, minutes: {", 1)
+    edition = '{version: "1", valid_from: 2024-01-01, value: 0.5}'
+    text += f"factors: {{rate: {{unit: kg/min, editions: [{edition}]}}}}\n"
+    first = visit(1) | {"data": {"minutes": 3, "arm": "a"}}
+    events = [first, visit(2, minutes=4) | {"time": "2023-01-01T00:00:00Z"}]
+    tried = trial.run(parse_catalogs({"clinic.yaml": text}), [json.dumps(one).encode() for one in events])
+    assert [one.code for one in tried.verdicts] == [None, "factor_missing"]
+    assert numbers_of(tried)["minutes"] == Decimal("1.5")
+    assert not [one.segment for one in tried.numbers if "@" in one.segment]
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_amendments_hold_before_and_after_their_target(order: int) -> None:
     events = [

@@ -21,7 +21,7 @@ from impact_aggregator.decode import decode_record
 from impact_aggregator.events import KINDS, Event
 from impact_aggregator.fold import fold
 from impact_aggregator.partial import Partial
-from impact_aggregator.rules import TOTAL
+from impact_aggregator.rules import TOTAL, is_shown
 from impact_aggregator.rules import Rules as CountingRules
 from impact_aggregator.values import Input, Metrics, reading_of
 from impact_aggregator.windows import ALL_TIME, WINDOWS
@@ -249,7 +249,7 @@ def _numbers(
     segments |= metrics.derived_of(segments)
     for product, catalog in catalogs.items():
         for name in catalog.metrics:
-            for segment in sorted(segments[product, name] | {TOTAL}):
+            for segment in sorted(filter(is_shown, segments[product, name] | {TOTAL})):
                 yield from _values((product, name), segment, metrics, cells, now)
 
 
