@@ -64,6 +64,14 @@ class Distinct:
         """The number of different values: exact up to EXACT_LIMIT."""
         return len(self._members) if self._registers is None else _estimate(self._registers)
 
+    def replace(self, old: Iterable[int], new: int) -> bool:
+        """Puts one value in the place of others, where it is exact; whether any of those was there."""
+        there = self._members.intersection(old)
+        if there:
+            self._members -= there
+            self._members.add(new)
+        return bool(there)
+
     def without(self, other: Distinct) -> Distinct:
         """What is in this and not in the other; all of this, where one of them is not exact."""
         if self._registers is not None or other._registers is not None:

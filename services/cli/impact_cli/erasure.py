@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 
 from impact_aggregator.events import RETRACTION
+from impact_aggregator.protection.forgetting import forget_subject
 from impact_cli import assemble, databases, event_logs, logs
 from impact_eventlog import KeyedEvent
 from impact_eventlog.embedded import EmbeddedWriter
@@ -66,6 +67,8 @@ async def erase(
         await _retract(settings, writer, product, found)
         if isinstance(writer, EmbeddedWriter):
             await _count(settings, catalogs, engine, writer)
+        async with engine.begin() as connection:
+            await forget_subject(connection, product, pseudonym)
         removed = await _clear_database(engine, product, pseudonym)
         rewritten = await _rewrite(writer, product, pseudonym) if isinstance(writer, EmbeddedWriter) else None
         return Erasure(pseudonym, len(found), removed, rewritten)
