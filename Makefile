@@ -20,7 +20,7 @@ help: ## show this list
 
 setup: $(VENV)/dev.stamp ## make .venv with everything for development; .venv/bin/impact works after it
 
-demo: $(VENV)/demo.stamp ## start the service, play 336,776 real flights in, and show where to look
+demo: $(VENV)/demo.stamp ## start the service, play a year of CareMessage in, and show what it means (docs/examples.md)
 	$(BIN)/impact demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the tests; those that need Java, Maven or PostgreSQL say so where one is missing

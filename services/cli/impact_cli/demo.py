@@ -112,7 +112,7 @@ class _Service:
         raise Refused(f"the service is not ready after {START_TIMEOUT_S:.0f} s:\n{self._tail()}")
 
     async def judging(self, client: httpx.AsyncClient) -> tuple[int, int]:
-        """How many trends are still to be worked out, and the ticks until now. Raises Refused if it has ended."""
+        """How many trends are still to be worked out, and ticks until now. Raises Refused if it has ended."""
         if self._process.poll() is not None:
             raise Refused(f"the service has ended:\n{self._tail()}")
         found = dict(SAMPLE.findall((await client.get(f"{self.url}/metrics", timeout=30)).text))
