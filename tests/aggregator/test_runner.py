@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import text
 
-from impact_aggregator import counting
+from impact_aggregator import counting, runner
 from impact_aggregator.rebuild import Rebuild
 from impact_aggregator.recount import History
-from impact_aggregator.runner import Aggregator
-from impact_aggregator.store import LogReplaced, Store
+from impact_aggregator.runner import Aggregator, Stalled
+from impact_aggregator.store import LogReplaced, Store, check_log
 from impact_database import migrate
 from impact_database.engine import connect, read_only
 from impact_eventlog import KeyedEvent
@@ -224,3 +224,39 @@ async def test_it_goes_on_where_it_was_after_a_restart(tmp_path: Path, catalog: 
     async with running(tmp_path, catalog) as one:
         await one.append(payload("a", {}), payload("b", {}))
         await one.until_ledger(3, 2, 1, 0)
+
+
+async def test_a_log_that_is_not_the_counted_one_is_told_before_anything_is_appended(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    async with running(tmp_path, catalog) as one:
+        await one.append(payload("a", {}))
+        await one.until_ledger(1, 1, 0, 0)
+        reader = EmbeddedReader(tmp_path / "events.db", [EVENTS, QUARANTINE])
+        await reader.start()
+        await check_log(one.engine, reader)
+        async with one.engine.begin() as connection:
+            await connection.exec_driver_sql("UPDATE claim SET next_offset = 9 WHERE topic = ?", (EVENTS,))
+        with pytest.raises(LogReplaced, match="ends at offset 1"):
+            await check_log(one.engine, reader)
+        async with one.engine.begin() as connection:
+            await connection.exec_driver_sql("UPDATE claim SET next_offset = 1, log_id = 'x'")
+        with pytest.raises(LogReplaced, match="came from x"):
+            await check_log(one.engine, reader)
+        await reader.stop()
+
+
+async def test_a_tick_that_never_ends_ends_the_process(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database neither answers nor closes its connection: the next process may find another one."""
+    for limit, seconds in {"HUNG_S": 3.0, "LAG_S": 0.2, "CLOSE_S": 0.2}.items():
+        monkeypatch.setattr(runner, limit, seconds)
+
+    async def hang() -> None:
+        async with running(tmp_path, catalog) as one:
+            one.aggregator._rolling.tick = asyncio.Event().wait  # type: ignore[method-assign]
+            await asyncio.wait([one.task], timeout=WAIT_S)
+
+    with pytest.raises(Stalled, match="tick has not ended"):
+        await hang()
