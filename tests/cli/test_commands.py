@@ -90,7 +90,7 @@ def test_the_schema_for_editors_accepts_a_catalog() -> None:
         (("keys", "create", "clinic"), "IMPACT_DATABASE_URL"),
         (("send", "events.ndjson"), "--key"),
         (("send", "events.ndjson", "--key", "k"), "cannot read events.ndjson"),
-        (("demo", "--example", "unknown"), "there are flights"),
+        (("demo", "--example", "unknown"), "there are caremessage"),
         (("no-such-command",), "No such command"),
         (("send",), "give either a file of events"),
     ],

@@ -88,7 +88,7 @@ def test_a_ratio_is_divided_once_and_split_as_its_parts_are() -> None:
 def test_units_factors_and_scales_are_judged_and_arms_are_not_shown() -> None:
     text = CATALOG.format(product="clinic").replace(
         "aggregate: sum, of: data.minutes",
-        "aggregate: sum, of: data.minutes, unit: kg, factor: rate, experiment: {arm: data.arm, control: a}",
+        "aggregate: sum, of: data.minutes, factor: rate, experiment: {arm: data.arm, control: a}",
     )
     text = text.replace("minutes: {", "arm: {type: string}, minutes: {", 1)
     edition = '{version: "1", valid_from: 2024-01-01, value: 0.5}'
