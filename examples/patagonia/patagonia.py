@@ -22,15 +22,16 @@ __all__ = ["COUNT", "TITLE", "events", "moved"]
 TITLE = "Patagonia, a year of garments made and kept in use (one stands for a thousand)"
 COUNT = 27_061
 COUNT = 27_061
+COUNT = 27_061
 
 REGIONS = {"americas": 0.5, "europe": 0.3, "asia": 0.2}
 MADE = course({"2025-11-22": 100, "2026-06-01": 112, "2026-11-21": 150})  # garments a day
 KEPT = {  # garments a day
-    "repair": course({"2025-11-22": 14, "2026-11-21": 21}),
-    "resale": course({"2025-11-22": 7, "2026-11-21": 9}),
+    "repair": course({"2025-11-22": 14, "2026-05-22": 18, "2026-11-21": 34}),
+    "resale": course({"2025-11-22": 7, "2026-11-21": 8}),
     "recycle": course({"2025-11-22": 5, "2026-11-21": 6}),
 }
-KEPT_IN_ASIA = course({"2026-06-01": 1.0, "2026-11-21": 0.45})  # the workshop there has moved
+KEPT_IN_ASIA = course({"2026-06-01": 1.0, "2026-11-21": 0.3})  # the workshop there has moved
 REPAIRS_A_DAY = 8  # of which the time is known
 IN_TIME = course({"2026-03-01": 0.55, "2026-06-01": 0.78, "2026-11-21": 0.82})
 KG_A_GARMENT = 0.42
