@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Value = Decimal | float | None
 
 _ORDER = ("28d", "90d", "7d", "365d", "all", "24h", "1h", "5m")  # of several windows the first is told
+_LEAST_CHANGE = 0.01  # less is in --json, and in the view
 _STYLES = {
     "met": "green",
     "proven": "green",
@@ -243,6 +244,8 @@ def _show_groups(meaning: Meaning, console: Console) -> None:
         )
     together: dict[str, list[str]] = {}
     for pair in meaning.pairs:
+        if not (_is_told(pair.impact_change) and _is_told(pair.business_change)):
+            continue
         word = "Apart" if pair.diverges else "Both better"
         head = f"{word} over {pair.window}: {pair.impact_metric} {_share(pair.impact_change)}, while"
         together.setdefault(head, []).append(f"{pair.business_metric} {_share(pair.business_change)}")
@@ -265,6 +268,10 @@ def _bet(one: Bet) -> tuple[str, ...]:
     where = one.metric if one.segment == "{}" else f"{one.metric} {one.segment}"
     expected = f"{where} {shown(one.expected)}"
     return one.title, expected, shown(one.measured), sure, one.by, one.evidence or "-"
+
+
+def _is_told(change: Value) -> bool:
+    return change is not None and abs(float(change)) >= _LEAST_CHANGE
 
 
 def _share(value: Value) -> str:
