@@ -57,6 +57,35 @@ async def test_words_are_told_from_numbers(database_url: str) -> None:
     assert set(counted) == {"minutes", "per_visit"}
 
 
+EDITIONS = (
+    CATALOG.format(product="clinic").replace(
+        "aggregate: sum, of: data.minutes", "aggregate: sum, of: data.minutes, factor: rate"
+    )
+    + "  twice: {title: Twice, sum_of: [minutes, others], unit: min, role: impact}\n"
+    + "  others:\n    {title: O, event: clinic.visit.v1, aggregate: sum, of: data.minutes, unit: min, role: impact}\n"
+    + "  per_visit: {title: Per visit, ratio: {numerator: twice, denominator: visits}, role: impact}\n"
+    + 'factors: {rate: {unit: "1", editions: [{version: "2024", valid_from: 2024-01-01, value: 0.5}]}}\n'
+)
+
+
+async def test_a_new_edition_changes_the_numbers_of_all_that_is_made_with_it(sqlite_url: str) -> None:
+    engine = connect(sqlite_url)
+    await upgrade(engine)
+    await activate(engine, parse_catalogs({"clinic.yaml": EDITIONS}), now=1)
+    await engine.dispose()
+    found = await changes(
+        sqlite_url,
+        EDITIONS.replace("value: 0.5}", 'value: 0.5}, {version: "2026", valid_from: 2026-01-01, value: 0.4}'),
+    )
+    assert {name: (one.kind, one.because_of) for name, one in found.items()} == {
+        "minutes": ("numbers", []),
+        "twice": ("numbers", ["minutes"]),
+        "per_visit": ("numbers", ["minutes"]),
+    }
+    (field,) = found["minutes"].fields
+    assert [edition["version"] for edition in field.after["editions"]] == ["2024", "2026"]
+
+
 async def test_metrics_that_come_and_go_are_named(sqlite_url: str) -> None:
     await activated(sqlite_url)
     text = TEXT.replace("  people:", "  persons:")

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from impact_database.engine import connect, read_only
 from impact_database.migrate import check
+from impact_schemas.catalog.metric import sources_of
 from impact_schemas.tables import metric_version
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _counts_otherwise(active: Active, catalog: Catalog, metric: str) -> bool:
 
 
 def _changed(name: Name, active: Active, catalog: Catalog, recounted: set[Name]) -> Iterator[Change]:
-    parts = catalog.metrics[name[1]].derived_from
-    because_of = [part for part in parts if (name[0], part) in recounted]
+    sources = dict.fromkeys(sources_of(name[1], catalog.metrics))
+    because_of = [part for part in sources if part != name[1] and (name[0], part) in recounted]
     fields = _differences(active.definition, _definition(catalog, name[1]))
     if name in recounted or because_of:
         yield Change(*name, "numbers", fields, because_of)
