@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def one(database_url: str) -> AsyncIterator[Pipeline]:
+async def one(sqlite_url: str) -> AsyncIterator[Pipeline]:
     clock = Clock(MONDAY + WEEK)
-    async with pipeline(database_url, parse_catalog(TEXT, "clinic.yaml"), clock) as made:
+    async with pipeline(sqlite_url, parse_catalog(TEXT, "clinic.yaml"), clock) as made:
         for week, (es, en, fr) in enumerate([(1, 9, 7), (5, 9, 1), (4, 4, 4)]):
             for number, count in enumerate((es, en, fr)):
                 language = ("es", "en", "fr")[number]

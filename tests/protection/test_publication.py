@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from impact_aggregator.protection.forgetting import forget_subject
 from impact_aggregator.protection.grids import GRACE, SETTLE
+from impact_aggregator.sketches import Distinct, hash64
 from impact_aggregator.windows import DAY
 from impact_schemas.catalog import parse_catalog
 from tests.aggregator.conftest import Clock, correction, retraction, visit
@@ -68,7 +70,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def one(database_url: str, catalog: Catalog, clock: Clock) -> AsyncIterator[Pipeline]:
+async def one(sqlite_url: str, catalog: Catalog, clock: Clock) -> AsyncIterator[Pipeline]:
+    async with pipeline(sqlite_url, catalog, clock) as made:
+        yield made
+
+
+@pytest.fixture
+async def each(database_url: str, catalog: Catalog, clock: Clock) -> AsyncIterator[Pipeline]:
+    """On SQLite and on PostgreSQL, for what is not only a rule but SQL too."""
     async with pipeline(database_url, catalog, clock) as made:
         yield made
 
@@ -96,17 +105,17 @@ async def blocks(one: Pipeline, metric: str) -> dict[tuple[str, str], Any]:
 
 
 async def test_large_cells_of_a_closed_week_show_and_small_ones_are_suppressed(
-    one: Pipeline, clock: Clock
+    each: Pipeline, clock: Clock
 ) -> None:
-    await one.count([*people(5, language="es"), *people(9, first=20, language="en"), *people(1, first=40)])
-    await settle(one, clock)
-    assert await one.rolling_values("visits", "28d") == {
+    await each.count([*people(5, language="es"), *people(9, first=20, language="en"), *people(1, first=40)])
+    await settle(each, clock)
+    assert await each.rolling_values("visits", "28d") == {
         "{}": (15, 15, "ok"),
         '{"language":"es"}': (None, None, "suppressed"),  # else the one without a language is the rest
         '{"language":"en"}': (9, 9, "ok"),
         '{"language":null}': (None, None, "suppressed"),
     }
-    assert await one.rolling_values("visits", "7d") == await one.rolling_values("visits", "all")
+    assert await each.rolling_values("visits", "7d") == await each.rolling_values("visits", "all")
 
 
 async def test_what_is_published_appears_within_seconds_of_an_import(one: Pipeline, clock: Clock) -> None:
@@ -149,39 +158,39 @@ async def test_windows_leave_blocks_behind_as_time_passes(one: Pipeline, clock: 
 
 
 async def test_a_decided_block_does_not_change_and_late_events_go_into_the_next(
-    one: Pipeline, clock: Clock
+    each: Pipeline, clock: Clock
 ) -> None:
-    await one.count(people(5, language="es", minutes=10))
-    await settle(one, clock)
-    before = await blocks(one, "minutes")
-    await one.count(people(1, MONDAY + 1, first=70, language="es", minutes=7))
-    await settle(one, clock)
-    assert await blocks(one, "minutes") == before
-    await one.count(people(4, MONDAY + WEEK, language="es", minutes=1))
+    await each.count(people(5, language="es", minutes=10))
+    await settle(each, clock)
+    before = await blocks(each, "minutes")
+    await each.count(people(1, MONDAY + 1, first=70, language="es", minutes=7))
+    await settle(each, clock)
+    assert await blocks(each, "minutes") == before
+    await each.count(people(4, MONDAY + WEEK, language="es", minutes=1))
     clock.now += WEEK
-    await settle(one, clock)
-    shown = await blocks(one, "minutes")
+    await settle(each, clock)
+    shown = await blocks(each, "minutes")
     assert shown["2026-01-05", "{}"] == 50
     assert shown["2026-01-12", "{}"] == 4 + 7
-    assert (await one.rolling_values("minutes", "all"))["{}"] == (61, 10, "ok")
-    assert (await one.rolling_values("patients", "all"))["{}"] == (6, 10, "ok")
-    rows = await one.rows(
+    assert (await each.rolling_values("minutes", "all"))["{}"] == (61, 10, "ok")
+    assert (await each.rolling_values("patients", "all"))["{}"] == (6, 10, "ok")
+    rows = await each.rows(
         "SELECT DISTINCT bucket_start, restated FROM metric_buckets WHERE metric = 'minutes' ORDER BY 1"
     )
     assert [bool(restated) for _, restated in rows] == [False, True]
 
 
-async def test_what_is_taken_back_is_taken_from_the_next_block(one: Pipeline, clock: Clock) -> None:
-    await one.count([visit(f"a{n}", MONDAY, f"p{n}", language="es", minutes=10) for n in range(5)])
-    await settle(one, clock)
+async def test_what_is_taken_back_is_taken_from_the_next_block(each: Pipeline, clock: Clock) -> None:
+    await each.count([visit(f"a{n}", MONDAY, f"p{n}", language="es", minutes=10) for n in range(5)])
+    await settle(each, clock)
     late = MONDAY + WEEK
-    await one.count([retraction("r", "a0", late), correction("c", "a1", late, language="es", minutes=4)])
-    await one.count(people(5, late, first=20, language="es", minutes=1))
-    await settle(one, clock)
+    await each.count([retraction("r", "a0", late), correction("c", "a1", late, language="es", minutes=4)])
+    await each.count(people(5, late, first=20, language="es", minutes=1))
+    await settle(each, clock)
     clock.now += WEEK
-    await settle(one, clock)
-    assert (await blocks(one, "minutes"))["2026-01-05", "{}"] == 50
-    assert (await one.rolling_values("minutes", "all"))["{}"] == (50 - 10 - 6 + 5, 9, "ok")
+    await settle(each, clock)
+    assert (await blocks(each, "minutes"))["2026-01-05", "{}"] == 50
+    assert (await each.rolling_values("minutes", "all"))["{}"] == (50 - 10 - 6 + 5, 9, "ok")
 
 
 async def test_one_late_person_alone_is_never_a_cell(one: Pipeline, clock: Clock) -> None:
@@ -237,10 +246,10 @@ async def test_in_a_cut_cells_without_events_are_hidden_among_the_others(one: Pi
     assert values['{"language":"es"}'] == (6, 6, "ok")
 
 
-async def test_periods_are_unions_of_the_blocks_within_them(one: Pipeline, clock: Clock) -> None:
-    await one.count([*people(5, language="es"), *people(4, MONDAY - WEEK, language="es")])  # 5 Jan, 29 Dec
-    await settle(one, clock)
-    rows = await one.rows(
+async def test_periods_are_unions_of_the_blocks_within_them(each: Pipeline, clock: Clock) -> None:
+    await each.count([*people(5, language="es"), *people(4, MONDAY - WEEK, language="es")])  # 5 Jan, 29 Dec
+    await settle(each, clock)
+    rows = await each.rows(
         "SELECT period, starts_at, value, status FROM period_metrics WHERE metric = 'visits'"
         " AND segment = '{}' ORDER BY period, starts_at"
     )
@@ -252,33 +261,35 @@ async def test_periods_are_unions_of_the_blocks_within_them(one: Pipeline, clock
     ]
 
 
-async def test_no_view_shows_a_small_cell_or_anything_finer_than_a_block(one: Pipeline, clock: Clock) -> None:
-    await one.count([*people(9, language="en", minutes=1), *people(2, first=50, language="es", minutes=1)])
-    await settle(one, clock)
-    await one.count(people(1, MONDAY + 1, first=80, language="es", minutes=1))
+async def test_no_view_shows_a_small_cell_or_anything_finer_than_a_block(
+    each: Pipeline, clock: Clock
+) -> None:
+    await each.count([*people(9, language="en", minutes=1), *people(2, first=50, language="es", minutes=1)])
+    await settle(each, clock)
+    await each.count(people(1, MONDAY + 1, first=80, language="es", minutes=1))
     clock.now += DAY
-    await settle(one, clock)
+    await settle(each, clock)
     protected = "metric IN ('visits', 'patients', 'minutes', 'places', 'missed_rate')"
-    assert await one.rows(f"SELECT DISTINCT resolution FROM metric_buckets WHERE {protected}") == [("1w",)]
-    assert await one.rows(f"SELECT * FROM metric_revisions WHERE {protected}") == []
-    assert await one.rows(f"SELECT * FROM metric_distributions WHERE {protected}") == []
+    assert await each.rows(f"SELECT DISTINCT resolution FROM metric_buckets WHERE {protected}") == [("1w",)]
+    assert await each.rows(f"SELECT * FROM metric_revisions WHERE {protected}") == []
+    assert await each.rows(f"SELECT * FROM metric_distributions WHERE {protected}") == []
     for view, value in (
         ("rolling_metrics", "n"),
         ("rolling_history", "n"),
         ("period_metrics", "n"),
         ("metric_buckets", "count"),
     ):
-        rows = await one.rows(f"SELECT \"{value}\" FROM {view} WHERE {protected} AND segment LIKE '%es%'")
+        rows = await each.rows(f"SELECT \"{value}\" FROM {view} WHERE {protected} AND segment LIKE '%es%'")
         assert {shown for (shown,) in rows} <= {None, 0}
 
 
 async def test_a_new_leader_goes_on_with_what_is_decided(
-    one: Pipeline, database_url: str, catalog: Catalog, clock: Clock
+    each: Pipeline, database_url: str, catalog: Catalog, clock: Clock
 ) -> None:
-    await one.count(people(5, language="es"))
-    await settle(one, clock)
-    decided = await one.rows("SELECT * FROM block_cell ORDER BY series_id, block_start")
-    async with one.engine.begin() as connection:
+    await each.count(people(5, language="es"))
+    await settle(each, clock)
+    decided = await each.rows("SELECT * FROM block_cell ORDER BY series_id, block_start")
+    async with each.engine.begin() as connection:
         await connection.exec_driver_sql("UPDATE leader SET expires_at = '2020-01-01 00:00:00'")
     async with pipeline(database_url, catalog, clock, "other") as other:
         await other.count(people(4, MONDAY - WEEK, language="es"))
@@ -289,22 +300,22 @@ async def test_a_new_leader_goes_on_with_what_is_decided(
 
 
 async def test_a_rebuild_keeps_what_was_published_and_what_it_finds_goes_into_the_next_block(
-    one: Pipeline, catalog: Catalog, clock: Clock
+    each: Pipeline, catalog: Catalog, clock: Clock
 ) -> None:
-    await one.count(people(5, language="es", minutes=10))
-    await settle(one, clock)
-    await one.count(people(1, first=70, language="es", minutes=7))
-    before = await blocks(one, "minutes")
-    await rebuild(one).run()
-    await take_up(one, catalog)
-    await settle(one, clock)
-    assert await blocks(one, "minutes") == before
-    assert (await one.rolling_values("minutes", "all"))["{}"] == (50, 5, "ok")
-    await one.count(people(4, MONDAY + WEEK, language="es", minutes=1))
+    await each.count(people(5, language="es", minutes=10))
+    await settle(each, clock)
+    await each.count(people(1, first=70, language="es", minutes=7))
+    before = await blocks(each, "minutes")
+    await rebuild(each).run()
+    await take_up(each, catalog)
+    await settle(each, clock)
+    assert await blocks(each, "minutes") == before
+    assert (await each.rolling_values("minutes", "all"))["{}"] == (50, 5, "ok")
+    await each.count(people(4, MONDAY + WEEK, language="es", minutes=1))
     clock.now += WEEK
-    await settle(one, clock)
-    assert (await blocks(one, "minutes"))["2026-01-12", "{}"] == 4 + 7
-    assert (await one.rolling_values("missed_rate", "all"))["{}"][1:] == (10, "ok")
+    await settle(each, clock)
+    assert (await blocks(each, "minutes"))["2026-01-12", "{}"] == 4 + 7
+    assert (await each.rolling_values("missed_rate", "all"))["{}"][1:] == (10, "ok")
 
 
 async def test_another_grid_starts_a_new_version(one: Pipeline, clock: Clock) -> None:
@@ -313,3 +324,27 @@ async def test_another_grid_starts_a_new_version(one: Pipeline, clock: Clock) ->
     await take_up(one, parse_catalog(TEXT.replace("block: week", "block: day"), "clinic.yaml"))
     versions = dict(await one.rows("SELECT metric, version FROM metrics"))
     assert versions == {name: 1 if name == "open" else 2 for name in versions}
+
+
+async def test_an_erased_person_is_in_no_block_any_more_and_what_was_published_stays(
+    each: Pipeline, clock: Clock
+) -> None:
+    await each.count(people(5, language="es"))
+    await each.count(people(5, MONDAY - WEEK, first=3, language="es"))
+    await settle(each, clock)
+    before = await blocks(each, "patients")
+    everybody = await _in_sketches(each)
+    assert hash64("p3") in everybody
+    async with each.engine.begin() as connection:
+        await forget_subject(connection, "clinic", "p3")
+    assert hash64("p3") not in await _in_sketches(each)
+    assert len(await _in_sketches(each)) == len(everybody)
+    clock.now += WEEK
+    await settle(each, clock)
+    assert await blocks(each, "patients") == before
+    assert (await each.rolling_values("patients", "all"))["{}"] == (8, 10, "ok")
+
+
+async def _in_sketches(one: Pipeline) -> set[int]:
+    rows = await one.rows("SELECT substr(sketch, 2) FROM block_cell UNION SELECT subjects FROM block_account")
+    return {member for (data,) in rows if data for member in Distinct.from_bytes(bytes(data))._members}

@@ -1,7 +1,7 @@
 """Takes an erased person out of the sketches of frozen blocks.
 
-What was published stays: a stranger, the same in every block, stands in the person's place. Beyond 1,024 a sketch
-holds nobody in particular.
+What was published stays: a stranger, the same in every block, stands in the person's place. Beyond 1,024 a
+sketch holds nobody in particular.
 """
 
 from __future__ import annotations
