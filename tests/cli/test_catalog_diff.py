@@ -62,7 +62,8 @@ EDITIONS = (
         "aggregate: sum, of: data.minutes", "aggregate: sum, of: data.minutes, factor: rate"
     )
     + "  twice: {title: Twice, sum_of: [minutes, others], unit: min, role: impact}\n"
-    + "  others:\n    {title: O, event: clinic.visit.v1, aggregate: sum, of: data.minutes, unit: min, role: impact}\n"
+    + "  others: {title: O, event: clinic.visit.v1, aggregate: sum, of: data.minutes,"
+    + " unit: min, role: impact}\n"
     + "  per_visit: {title: Per visit, ratio: {numerator: twice, denominator: visits}, role: impact}\n"
     + 'factors: {rate: {unit: "1", editions: [{version: "2024", valid_from: 2024-01-01, value: 0.5}]}}\n'
 )
