@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,9 +19,10 @@ from impact_reports.app import create_app
 from impact_schemas.catalog import parse_catalog
 from tests.aggregator.conftest import HOUR, NOON, Clock, retraction, visit
 from tests.aggregator.pipeline import pipeline
+from tests.rig.postgres import fresh_database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -140,6 +142,12 @@ async def count(url: str) -> list[Record]:
     return log
 
 
+def count_once(url: str) -> list[Record]:
+    """`count` in a thread: the caller may have an event loop running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(count(url))).result()
+
+
 class Counted(NamedTuple):
     """An SQLite file to copy, and the log that it was counted from."""
 
@@ -151,19 +159,28 @@ class Counted(NamedTuple):
 def counted(tmp_path_factory: pytest.TempPathFactory) -> Counted:
     """Once a session: tests take copies."""
     file = tmp_path_factory.mktemp("clinic") / "metrics.db"
-    return Counted(file, asyncio.run(count(f"sqlite:///{file}")))
+    return Counted(file, count_once(f"sqlite:///{file}"))
+
+
+@pytest.fixture(scope="session")
+def counted_on_postgresql(postgres_server_url: str) -> Iterator[str]:
+    """The same on PostgreSQL."""
+    with fresh_database(postgres_server_url) as url:
+        count_once(url)
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def clinic(request: pytest.FixtureRequest, counted: Counted, tmp_path: Path) -> AsyncIterator[Clinic]:
     """On each kind of database in turn."""
     if request.param == "sqlite":
-        url, log = f"sqlite:///{shutil.copy(counted.file, tmp_path)}", list(counted.log)
-    else:
-        url = request.getfixturevalue("postgresql_url")
-        log = await count(url)
-    async with serving(url, log) as one:
-        yield one
+        async with serving(f"sqlite:///{shutil.copy(counted.file, tmp_path)}", list(counted.log)) as one:
+            yield one
+        return
+    template = request.getfixturevalue("counted_on_postgresql")
+    with fresh_database(request.getfixturevalue("postgres_server_url"), template) as url:
+        async with serving(url, list(counted.log)) as one:
+            yield one
 
 
 @pytest.fixture

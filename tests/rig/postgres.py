@@ -122,10 +122,14 @@ class PostgresServer:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """The URL of a new, empty database on the server of `server_url`; it is dropped at the end."""
+def fresh_database(server_url: str, template: str | None = None) -> Iterator[str]:
+    """The URL of a new database on the server of `server_url`, empty or a copy of that at the URL `template`.
+
+    It is dropped at the end. Nobody may be connected with the template.
+    """
     name = f"test_{uuid.uuid4().hex}"
-    _execute(server_url, f"CREATE DATABASE {name}")
+    copied = "" if template is None else f" TEMPLATE {make_url(template).database}"
+    _execute(server_url, f"CREATE DATABASE {name}{copied}")
     try:
         yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
     finally:
