@@ -1,7 +1,7 @@
 """The leader's evaluation: after each tick, what the numbers mean, for what changed.
 
-It stands beside the rolling metrics, in a transaction of its own that renews the lease, so that values are
-never kept waiting by what is said about them. Trends are worked out a portion at a time; a metric is judged
+It stands beside the rolling metrics, in a transaction of its own that renews the lease and only writes, so
+that values and counting are never kept waiting by what is said about them. Trends are worked out a portion at a time; a metric is judged
 once it has its own, a product once all of its metrics have theirs. Until then SQL keeps what it said before.
 """
 
@@ -24,6 +24,7 @@ from impact_aggregator.rolling import GONE
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.values import Metrics
 from impact_aggregator.windows import DAY, HOUR, floor
+from impact_database.engine import read_only
 from impact_schemas.catalog.protection import families
 from impact_schemas.tables import catalog_state, violation
 
@@ -100,8 +101,11 @@ class Evaluation:
         if not (self._waiting or self._touched or self._gone):
             return
         try:
+            async with read_only(self._engine).connect() as connection:
+                await self._read(connection, floor(now, DAY))
+            self._judge(now)
             async with self._engine.begin() as connection:
-                is_done = await self._evaluate(connection, now)
+                is_done = await self._write(connection)
         except BaseException:
             self._forget()
             raise
@@ -119,6 +123,7 @@ class Evaluation:
         self._without: set[Name] = set()  # metrics that have no trends yet
         self._touched: dict[Name, set[str]] = {}  # metrics to be judged, with segments to be judged alone
         self._gone: set[int] = set()  # series whose events were all taken back
+        self._changes: list[trend_rows.Changes] = []  # of trends, to be written
 
     # --- what has to be done --------------------------------------------------------------------------
 
@@ -176,30 +181,34 @@ class Evaluation:
 
     # --- doing it -------------------------------------------------------------------------------------
 
-    async def _evaluate(self, connection: AsyncConnection, now: int) -> bool:
+    async def _read(self, connection: AsyncConnection, today: int) -> None:
+        """All that is read, before the lock of a writer is taken: counting must not wait for it."""
+        if not self._is_read:
+            await self._rows.read(connection, self._catalogs)
+            self._gone |= await self._others(connection)
+            self._is_read = True
+        await self._follow_trends(connection, today)
+
+    async def _write(self, connection: AsyncConnection) -> bool:
         """False if another process leads, or another catalog is active."""
         active = await connection.scalar(select(catalog_state.c.generation))
         if active != self._generation or await hold_lease(connection, self._holder) is None:
             return False
-        if not self._is_read:
-            await self._rows.read(connection, self._catalogs)
-            await self._drop_others(connection)
-            self._is_read = True
         await trend_rows.forget(connection, self._gone)
-        self._gone.clear()
-        await self._follow_trends(connection, floor(now, DAY))
-        self._judge(now)
+        await trend_rows.write(connection, self._changes)
         await self._rows.write(connection)
+        self._gone.clear()
+        self._changes.clear()
         return True
 
-    async def _drop_others(self, connection: AsyncConnection) -> None:
-        """Deletes the trends of series that have none any more."""
+    async def _others(self, connection: AsyncConnection) -> set[int]:
+        """The series that have trends in SQL and shall have none any more."""
         wanted = {
             self._metrics.series(name, segment).series_id
             for name in self._names()
             for segment in self._followed(name)
         }
-        await trend_rows.forget(connection, await trend_rows.followed_series(connection) - wanted)
+        return await trend_rows.followed_series(connection) - wanted
 
     async def _follow_trends(self, connection: AsyncConnection, today: int) -> None:
         left = self._rows_a_tick
@@ -217,6 +226,9 @@ class Evaluation:
         block = self._blocks.get(name)
         followed = await trend_rows.follow(connection, self._metrics, name, segment, today, block)
         product, metric = name
+        self._changes.append(followed.changes)
+        for unknown in self._metrics.definition(name).windows:
+            self._trends[product].pop((metric, segment, unknown), None)
         for window, trend in followed.by_window.items():
             self._trends[product][metric, segment, window] = trend
         if self._seen.get(name, followed.seen) != followed.seen:  # no data became nothing, or the reverse

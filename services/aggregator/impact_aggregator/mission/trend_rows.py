@@ -1,9 +1,9 @@
-"""Trends in SQL: from day buckets, or published blocks, to `trend_day`; only differences are written."""
+"""Trends in SQL: from day buckets, or published blocks, to the rows of `trend_day` that differ."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -27,15 +27,25 @@ if TYPE_CHECKING:
     from impact_aggregator.protection.windows import Cells
     from impact_aggregator.values import Metrics, Name
 
+Row = tuple[Any, ...]
+
 _FIRST_DAY = -719_162 * DAY  # 0001-01-01, the first that both databases know
 
 
 class Followed(NamedTuple):
-    """The trends of one segment, and what it took to work them out."""
+    """The trends of one segment, what of them is to be written, and what it took to work them out."""
 
     by_window: dict[str, Trend]
     seen: frozenset[int]  # days with events of the metric's types; of a protected one its blocks
     cost: int  # rows that were read, or merged
+    changes: Changes
+
+
+class Changes(NamedTuple):
+    """Rows of `trend_day` that are others than in SQL, and keys of those that are no more."""
+
+    rows: list[Row]
+    gone: list[Row]
 
 
 CellsByWindow = dict[str, list[tuple[int, Cell]]]  # by window: midnights that ended days, in order
@@ -44,7 +54,7 @@ CellsByWindow = dict[str, list[tuple[int, Cell]]]  # by window: midnights that e
 async def follow(
     connection: AsyncConnection, metrics: Metrics, name: Name, segment: str, today: int, block: str | None
 ) -> Followed:
-    """Works the trends of one segment out anew, up to yesterday, and writes what differs.
+    """Works the trends of one segment out anew, up to yesterday; reads only.
 
     `block`: the grid of a protected metric, of which only published blocks are looked at.
     """
@@ -53,11 +63,20 @@ async def follow(
         found, seen, read = await _of_days(connection, metrics, (name, segment), windows, today)
     else:
         found, seen, read = await _of_blocks(connection, metrics, (name, segment), windows, (today, block))
-    read += await _write(connection, metrics.series(name, segment).series_id, found)
+    stored, changes = await _compare(connection, metrics.series(name, segment).series_id, found)
     by_window = {
         window: Trend(days[0][0], (cell for _, cell in days)) for window, days in found.items() if days
     }
-    return Followed(by_window, seen, read)
+    return Followed(by_window, seen, read + stored, changes)
+
+
+async def write(connection: AsyncConnection, changes: Iterable[Changes]) -> None:
+    """Writes what `follow` has found."""
+    ordered = list(changes)
+    gone = [key for one in ordered for key in one.gone]
+    await bulk.delete_by_key(connection, tuple(trend_day.primary_key), gone)
+    rows = {row[:3]: row for one in ordered for row in one.rows}
+    await bulk.upsert(connection, tuple(trend_day.c), list(rows.values()))
 
 
 async def forget(connection: AsyncConnection, series_ids: Iterable[int]) -> None:
@@ -179,8 +198,8 @@ def _add(days: Days, day: int, partial: Partial) -> None:
         there.merge(partial)
 
 
-async def _write(connection: AsyncConnection, series_id: int, trends: CellsByWindow) -> int:
-    """Gives how many rows were there."""
+async def _compare(connection: AsyncConnection, series_id: int, trends: CellsByWindow) -> tuple[int, Changes]:
+    """With what is in SQL; gives how many rows were there, too."""
     key = (trend_day.c.series_id,)
     rows = await bulk.select_by_key(connection, tuple(trend_day.c), key, [(series_id,)])
     before = {row[:3]: row for row in rows}
@@ -189,8 +208,6 @@ async def _write(connection: AsyncConnection, series_id: int, trends: CellsByWin
         for window, found in trends.items()
         for at, cell in found
     }
-    gone = [place for place in before if place not in after]
-    await bulk.delete_by_key(connection, tuple(trend_day.primary_key), gone)
-    changed = [row for place, row in after.items() if before.get(place) != row]
-    await bulk.upsert(connection, tuple(trend_day.c), changed)
-    return len(rows)
+    gone: list[Row] = [place for place in before if place not in after]
+    changed: list[Row] = [row for place, row in after.items() if before.get(place) != row]
+    return len(rows), Changes(changed, gone)
