@@ -34,7 +34,8 @@ events:
 metrics:
   visits: {{title: Visits, event: {product}.visit.v1, aggregate: count, role: impact}}
   minutes:
-    {{title: Minutes, event: {product}.visit.v1, aggregate: sum, of: data.minutes, unit: min, role: guardrail}}
+    {{title: Minutes, event: {product}.visit.v1, aggregate: sum, of: data.minutes,
+     unit: min, role: guardrail}}
   people: {{title: People, event: {product}.visit.v1, aggregate: unique, of: subject, role: impact}}
 """
 
