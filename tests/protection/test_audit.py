@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -21,22 +22,29 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-@pytest.fixture
-async def one(sqlite_url: str) -> AsyncIterator[Pipeline]:
+@asynccontextmanager
+async def three_weeks(url: str) -> AsyncIterator[Pipeline]:
+    """Visits in three languages, of which one is of few in two of the weeks."""
     clock = Clock(MONDAY + WEEK)
-    async with pipeline(sqlite_url, parse_catalog(TEXT, "clinic.yaml"), clock) as made:
-        for week, (es, en, fr) in enumerate([(1, 9, 7), (5, 9, 1), (4, 4, 4)]):
-            for number, count in enumerate((es, en, fr)):
-                language = ("es", "en", "fr")[number]
-                at = MONDAY - week * WEEK
+    async with pipeline(url, parse_catalog(TEXT, "clinic.yaml"), clock) as made:
+        for week, counts in enumerate([(1, 9, 7), (5, 9, 1), (4, 4, 4)]):
+            at = MONDAY - week * WEEK
+            for number, (language, count) in enumerate(zip(("es", "en", "fr"), counts, strict=True)):
                 await made.count(people(count, at, 100 * number, language=language, region="n", kept=False))
                 await made.count(people(count, at, 100 * number + 50, language=language, kept=True))
         await settle(made, clock)
         yield made
 
 
-async def test_what_is_published_gives_no_hidden_cell_away(one: Pipeline) -> None:
-    found = await audit(one.engine)
+@pytest.fixture
+async def one(sqlite_url: str) -> AsyncIterator[Pipeline]:
+    async with three_weeks(sqlite_url) as made:
+        yield made
+
+
+async def test_what_is_published_gives_no_hidden_cell_away(database_url: str) -> None:
+    async with three_weeks(database_url) as one:
+        found = await audit(one.engine)
     assert (found.metrics, found.exposures) == (5, [])
     assert found.blocks == 3 * 4
     assert found.hidden > 0
