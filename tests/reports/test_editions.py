@@ -30,9 +30,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-async def test_made_twice_from_the_same_state_it_is_the_same_to_the_byte(
-    clinic: Clinic, tmp_path: Path
-) -> None:
+async def test_the_same_state_gives_the_same_bytes(clinic: Clinic, tmp_path: Path) -> None:
     first = await made(clinic, tmp_path / "one")
     clinic.pipeline.clock.now += 3_600_000_000
     await clinic.pipeline.rolling.tick()
@@ -94,9 +92,7 @@ async def test_the_usual_tool_checks_it_too(small_clinic: Clinic, tmp_path: Path
     assert await process.wait() == 0
 
 
-async def test_what_was_restated_since_the_last_is_said_with_its_reason(
-    clinic: Clinic, tmp_path: Path
-) -> None:
+async def test_what_was_restated_since_the_last_is_said(clinic: Clinic, tmp_path: Path) -> None:
     before = await made(clinic, tmp_path, Order("clinic", periods.parse("2025-11")))
     assert "No earlier edition" in (before / "report.md").read_text()
     clinic.pipeline.clock.now += 60_000_000
