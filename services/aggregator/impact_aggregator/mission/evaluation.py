@@ -1,8 +1,9 @@
 """The leader's evaluation: after each tick, what the numbers mean, for what changed.
 
 It stands beside the rolling metrics, in a transaction of its own that renews the lease and only writes, so
-that values and counting are never kept waiting by what is said about them. Trends are worked out a portion at a time; a metric is judged
-once it has its own, a product once all of its metrics have theirs. Until then SQL keeps what it said before.
+that values and counting are never kept waiting by what is said about them. Trends are worked out a portion
+at a time; a metric is judged once it has its own, a product once all of its metrics have theirs. Until then
+SQL keeps what it said before.
 """
 
 from __future__ import annotations
