@@ -38,6 +38,7 @@ class Proxy:
         self._target = target
         self._trouble = NONE
         self._over = asyncio.Event()  # set while nothing is held back
+        self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -49,9 +50,10 @@ class Proxy:
 
     def stop(self) -> None:
         """Resets every connection and ends."""
-        self.reset()
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def make(self, trouble: Trouble) -> None:
         """From now on, until another trouble or NONE is made."""
@@ -74,7 +76,17 @@ class Proxy:
 
     async def _listen(self) -> None:
         self._over.set()
-        await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._reset_all()
+        mine = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._trouble.refuse:

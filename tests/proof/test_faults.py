@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from proof import power_cut, rounds, shim
 from proof.faults import FAULTS
 from proof.ledger import Ledger
+from proof.load import LoadPlan
 from proof.scene import Scene
 from proof.topologies import Servers
 from tests.conftest import missing
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
 PACE = 0.1
+LIGHT = LoadPlan(workers=2, batch=10, pause_s=0.1)  # two cores, and other tests after this one
 
 
 @pytest.fixture
@@ -41,12 +44,13 @@ def play_in_turn(faults: list[Fault], folder: Path, servers: Servers | None) -> 
     ledger = Ledger(folder / "ledger.db")
     with rounds.service_of(faults[0], folder, servers) as service:
         first = 0
-        for fault in faults:
+        for heavy in faults:
+            fault = replace(heavy, load=LIGHT)
             scene = Scene(service, random.Random(fault.name), PACE)
             result = rounds.play(fault, scene, ledger, seed=1, first=first)
             assert result.green, f"{fault.name}: {result.broken}"
             first += fault.load.workers
-    assert ledger.count("accepted") > 100 * len(faults)
+    assert ledger.count("accepted") > 50 * len(faults)
     ledger.close()
 
 
