@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from impact_aggregator.mission.evaluation import Evaluation
+from impact_aggregator.values import Metrics
 from impact_schemas.catalog import parse_catalog
 from impact_schemas.tables import to_micros
 from tests.aggregator.conftest import Clock, correction, retraction, visit
@@ -54,6 +56,9 @@ async def rows_after_a_fortnight(url: str, queries: list[Block]) -> list[Rows]:
         await one.count([late, conflict])
         await one.count([retraction("r1", "v2-1", at(15)), correction("c1", "v2-2", at(15), kept=False)])
         assert await one.rolling.tick()
+        evaluation = Evaluation(one.engine, clock, "one", one.rolling)
+        evaluation.use(one.catalogs, Metrics(one.catalogs, one.active.versions), one.active.generation)
+        await evaluation.tick()
         return [await one.rows(query.text.rstrip().rstrip(";").replace(":", r"\:")) for query in queries]
 
 
