@@ -72,8 +72,9 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class ArmRow:
-    """An arm of the experiment beside the control."""
+    """An arm of the experiment beside the control, in one group."""
 
+    group: str
     arm: str
     value: str
     control: str
@@ -139,9 +140,10 @@ def page(rows: Rows, metric: Row, window: str) -> MetricPage:
         targets=card.targets,
         segments=segments[:SEGMENTS_A_PAGE],
         next_segment=segments[SEGMENTS_A_PAGE - 1].segment if len(segments) > SEGMENTS_A_PAGE else None,
-        segments_in_all=sum(int(row["rows"]) for row in rows["statuses"] if row["time_window"] == window),
+        # the total is no group
+        segments_in_all=sum(int(row["rows"]) for row in rows["statuses"] if row["time_window"] == window) - 1,
         gaps=mission_page.gaps(rows),
-        arms=[_arm(row, card) for row in rows["contributions"] if row["time_window"] == window],
+        arms=[_arm(row, card) for row in _known_arms(rows["contributions"], window)],
         comparisons=_comparisons(rows, card, window),
         periods=[_period(row, card) for row in rows["periods"]],
         revisions=[_revision(row, card) for row in rows["revisions"]],
@@ -188,23 +190,24 @@ def _revision(row: Row, card: Card) -> RevisionRow:
     )
 
 
-def _arm(row: Row, card: Card) -> ArmRow:
-    def value(name: str) -> str:
-        return "not known" if row[name] is None else card.unit.of(row[name])
+def _known_arms(rows: Sequence[Row], window: str) -> list[Row]:
+    """Those whose difference is known, of the total first."""
+    found = [row for row in rows if row["time_window"] == window and row["difference"] is not None]
+    return sorted(found, key=lambda row: (row["segment"] != "{}", row["segment"], str(row["arm"])))
 
-    interval = ""
-    if row["ci_low"] is not None and row["ci_high"] is not None:
-        interval = card.unit.change_span(row["ci_low"], row["ci_high"])
-    counts = ["" if row[name] is None else f"{int(row[name]):,}" for name in ("n", "n_control")]
+
+def _arm(row: Row, card: Card) -> ArmRow:
+    low, high = row["ci_low"], row["ci_high"]
     return ArmRow(
+        group=wording.segment(row["segment"]),
         arm=str(row["arm"]),
-        value=value("value"),
+        value=card.unit.of(row["value"]),
         control=str(row["control"]),
-        control_value=value("control_value"),
-        difference="not known" if row["difference"] is None else card.unit.change(row["difference"]),
-        interval=interval,
-        n=" and ".join(counts),
-        method=row.get("method") or "",
+        control_value=card.unit.of(row["control_value"]),
+        difference=card.unit.change(row["difference"]),
+        interval="" if low is None or high is None else card.unit.change_span(low, high),
+        n=f"{int(row['n']):,} and {int(row['n_control']):,}",
+        method=row["method"] or "",
     )
 
 
@@ -263,6 +266,10 @@ def _why(metric: Row, window: str, rows: Rows) -> list[Fact]:
         Fact("Rule", metric_cards.rule(definition)),
         Fact("Version", f"{metric['version']}: two definitions never mix in one number"),
     ]
+    if metric["block"]:
+        facts.append(
+            Fact("Published", f"by whole {metric['block']}s, so that nobody can be found by subtraction")
+        )
     if value is not None:
         counted = "not shown" if value["n"] is None else wording.count(int(value["n"]), "event")
         facts.append(Fact("Stands on", counted))

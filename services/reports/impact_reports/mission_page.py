@@ -239,7 +239,7 @@ _NEXT_STEPS = {
 }
 _KINDS = {
     "guardrail": "A guardrail is crossed",
-    "divergence": "Business and mission part",
+    "divergence": "Business and mission drift apart",
     "consistency": "Numbers contradict each other",
     "left_behind": "A group is left behind",
 }
