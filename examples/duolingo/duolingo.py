@@ -23,6 +23,7 @@ TITLE = "Duolingo, a year of lessons (one learner stands for fifty thousand)"
 COUNT = 46_345
 COUNT = 46_345
 COUNT = 46_345
+COUNT = 46_345
 
 LANGUAGES = {"en": 38, "es": 22, "pt": 14, "hi": 12, "ar": 8, None: 6}
 INCOMES = {"low": 25, "middle": 40, "high": 35}

@@ -23,6 +23,7 @@ TITLE = "Patagonia, a year of garments made and kept in use (one stands for a th
 COUNT = 27_061
 COUNT = 27_061
 COUNT = 27_061
+COUNT = 27_061
 
 REGIONS = {"americas": 0.5, "europe": 0.3, "asia": 0.2}
 MADE = course({"2025-11-22": 100, "2026-06-01": 112, "2026-11-21": 150})  # garments a day

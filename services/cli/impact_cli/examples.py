@@ -75,9 +75,7 @@ def _is_example(code: Path) -> bool:
 
 
 def _import(code: Path) -> ModuleType:
-    root = str(code.parents[2])
-    if root not in sys.path:
-        sys.path.append(root)  # stories import the module examples.story
+    sys.path += [str(root) for root in _roots() if str(root) not in sys.path]  # of the module examples.story
     spec = importlib.util.spec_from_file_location(f"impact_example_{code.stem}", code)
     if spec is None or spec.loader is None:
         raise WrongUse(f"{code} cannot be imported")
