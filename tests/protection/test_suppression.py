@@ -159,3 +159,8 @@ def test_the_attack_finds_what_rows_and_columns_alone_would_give_away() -> None:
         place = cell(a=f"a{row}", b=f"b{column}")
         published[place] = None if (row, column) in hidden else RING[row][column]
     assert revealed(published, MIN_CELL)
+
+
+def test_nothing_is_concluded_where_more_was_taken_back_than_came() -> None:
+    published = {TOTAL: 8, cell(a="es"): 9, cell(a="en"): None, cell(a="fr"): None}
+    assert revealed(published, MIN_CELL) == {}
