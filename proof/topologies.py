@@ -13,11 +13,12 @@ import sqlite3
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 
 from impact_eventlog.kafka import KafkaReader, KafkaSettings
 from proof.proxy import Proxy
@@ -299,8 +300,13 @@ def production(
 
     `layer` gives what a process has in its environment beside its settings.
     """
-    with fresh_database(servers.postgres.url) as url:
-        yield ProductionTopology(folder, servers, url, layer)
+    database = fresh_database(servers.postgres.url)
+    try:
+        yield ProductionTopology(folder, servers, database.__enter__(), layer)
+    finally:
+        # a server that has just been hurt may not drop it: then it goes with the server
+        with suppress(OSError, DBAPIError):
+            database.__exit__(None, None, None)
 
 
 def start_all(processes: list[Process]) -> None:
