@@ -75,7 +75,7 @@ class Story:
         return list(there.values())
 
     def last(self, days: int, kind: str, before: int = 0) -> list[Event]:
-        """Events of a type within a window, the last day of which is that of the numbers, or so many before."""
+        """Events of a type within a window that ends on the day of the numbers, or so many days before."""
         ((as_of,),) = self.told.rows("SELECT MAX(as_of) FROM rolling_metrics")
         last = date.fromisoformat(as_of[:10]) - timedelta(days=before)
         first = last - timedelta(days=days - 1)
