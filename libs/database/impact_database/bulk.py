@@ -81,9 +81,16 @@ async def delete_by_key(connection: AsyncConnection, key: Columns, unwanted: Seq
 
 
 async def select_by_key(
-    connection: AsyncConnection, columns: Columns, key: Columns, wanted: Sequence[Row]
+    connection: AsyncConnection,
+    columns: Columns,
+    key: Columns,
+    wanted: Sequence[Row],
+    folded: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """The rows whose `key` columns equal one of `wanted`; those that are not there are left out."""
+    """The rows whose `key` columns equal one of `wanted`; those that are not there are left out.
+
+    With `folded` PostgreSQL makes one row of those that agree in the key: see `select_range`.
+    """
     dialect = connection.dialect
     if dialect.name == "postgresql" and len(key) == 1 and isinstance(key[0].type, LargeBinary) and wanted:
         return await _select_by_bytes(connection, columns, key[0], [row[0] for row in wanted])
@@ -94,7 +101,7 @@ async def select_by_key(
             parameters = tuple(list(values) for values in zip(*converted, strict=True))
         else:
             parameters = tuple(value for row in converted for value in row)
-        statement = _select_statement(columns, key, len(rows), dialect)
+        statement = _select_statement(columns, key, len(rows), dialect, tuple((folded or {}).items()))
         result = await connection.exec_driver_sql(statement, parameters)
         found += _from_driver(columns, result.all(), dialect)
     return found
@@ -208,15 +215,21 @@ def _insert_statement(columns: Columns, dialect: Dialect) -> str:
 
 
 @lru_cache(maxsize=64)
-def _select_statement(columns: Columns, key: Columns, count: int, dialect: Dialect) -> str:
+def _select_statement(
+    columns: Columns, key: Columns, count: int, dialect: Dialect, folded: tuple[tuple[str, str], ...]
+) -> str:
     table: FromClause = columns[0].table
-    names = ", ".join(f't."{column.name}"' for column in columns)
     wanted = ", ".join(f'"{column.name}"' for column in key)
     match = " AND ".join(f't."{column.name}" = k."{column.name}"' for column in key)
     if dialect.name == "postgresql":
         # LATERAL with OFFSET says the same to PostgreSQL
         found = f"SELECT * FROM {table.description} t WHERE {match} OFFSET 0"
-        return f"SELECT {names} FROM unnest({_arrays(key, dialect)}) AS k ({wanted}), LATERAL ({found}) AS t"
+        kept = [column.name for column in key]
+        names = ", ".join(_folded(column, kept, dict(folded) or None) for column in columns)
+        source = f"unnest({_arrays(key, dialect)}) AS k ({wanted}), LATERAL ({found}) AS t"
+        group = ", ".join(f't."{name}"' for name in kept)
+        return f"SELECT {names} FROM {source}{f' GROUP BY {group}' if folded else ''}"
+    names = ", ".join(f't."{column.name}"' for column in columns)
     row = f"({', '.join('?' for _ in key)})"
     rows = ", ".join(row for _ in range(count))
     # CROSS JOIN is SQLite's way to say: loop over the wanted keys, look each up

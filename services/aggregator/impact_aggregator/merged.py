@@ -79,14 +79,20 @@ class MergedBuckets:
             self._pop(place)
 
     async def refresh(
-        self, connection: AsyncConnection, changed: Iterable[BucketKey], asked: Collection[BucketKey]
+        self,
+        connection: AsyncConnection,
+        changed: Iterable[BucketKey],
+        asked: Collection[BucketKey],
+        plain: Container[int] = frozenset(),
     ) -> dict[BucketKey, tuple[int, Partial]]:
         """Reads the changed buckets again, those that are remembered or asked for.
 
-        Gives each that is there: how many shards it has, and what they hold together.
+        Gives each that is there: of how many rows, and what they hold together. `plain`: see `over`.
         """
         wanted = {key for key in changed if (key.series_id, key.resolution) in self._runs} | set(asked)
-        found = await _read(connection, wanted)
+        numbers = {key for key in wanted if key.series_id in plain}
+        found = await _read(connection, numbers, FOLDED)
+        found |= await _read(connection, wanted - numbers, None)
         by_run: dict[tuple[int, str], list[BucketKey]] = defaultdict(list)
         for key in wanted:
             by_run[key.series_id, key.resolution].append(key)
@@ -239,14 +245,17 @@ def _add_inputs(inputs: Inputs, series_id: int, run: _Run, spans: Iterable[Span]
 
 
 async def _read(
-    connection: AsyncConnection, wanted: Collection[BucketKey]
+    connection: AsyncConnection, wanted: Collection[BucketKey], folded: Mapping[str, str] | None
 ) -> dict[BucketKey, tuple[int, Partial]]:
     shards: dict[BucketKey, list[Partial]] = defaultdict(list)
     columns = (bucket.c.series_id, bucket.c.resolution, bucket.c.bucket_start)
-    for row in await bulk.select_by_key(connection, tuple(bucket.c), columns, sorted(wanted)):
+    for row in await bulk.select_by_key(connection, tuple(bucket.c), columns, sorted(wanted), folded):
         key, _, state = partial_of(row)
         shards[key].append(state)
-    return {key: (len(states), merged(states)) for key, states in shards.items()}
+    return {
+        key: (len(states), states[0] if len(states) == 1 else merged(states))
+        for key, states in shards.items()
+    }
 
 
 async def _fill(

@@ -238,7 +238,9 @@ class Rolling:
         }
         sketched = {key for key in changed if key.resolution != ALL_TIME and self._has_sketch(key.series_id)}
         all_time = {BucketKey(key.series_id, ALL_TIME, 0) for key in changed}
-        found = await self._merged.refresh(connection, changed | all_time, sketched)
+        ids = {key.series_id for key in changed}
+        plain = {one for one, own in self._counted(ids) if self._is_plain((own.product, own.metric))}
+        found = await self._merged.refresh(connection, changed | all_time, sketched, plain)
         several = {key: found[key][1] for key in sketched if key in found and found[key][0] > 1}
         rows = [(*key, self._estimate(key.series_id, state)) for key, state in several.items()]
         await bulk.upsert(connection, tuple(merged_estimate.c), rows)
