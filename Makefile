@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := libs services examples deploy tests benchmarks proof docs
 ARGS ?=
+# Tests run in this many processes, each with servers of its own: 1 GB of memory a process.
+WORKERS ?= 2
 QUIXSTREAMS := .cache/quixstreams/installed
 
 .PHONY: help setup demo test check bench proof audit sbom lock clean
@@ -24,7 +26,7 @@ demo: $(VENV)/demo.stamp ## start the service, play a year of CareMessage in, an
 	$(BIN)/impact demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the tests; those that need Java, Maven or PostgreSQL say so where one is missing
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(VENV)/dev.stamp ## linters, formatting, types, import rules, Dockerfile, and the lock files
 	$(BIN)/ruff check .
