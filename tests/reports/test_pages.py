@@ -60,6 +60,15 @@ async def test_the_numbers_of_the_pages_are_those_of_the_views(clinic: Clinic) -
         assert numbers(section(page, "value"))[0] == 50
 
 
+async def test_the_first_page_has_each_product_its_goals_and_its_needs(clinic: Clinic) -> None:
+    async with clinic.client() as client:
+        page = await read(client, "/")
+    assert numbers(section(page, "products")) == [50]
+    assert "3 Good health and well-being Patients of Clinic <b>on wheels</b>: 50 people" in words(page)
+    assert "People walk for hours to see a nurse. 120,000 people" in words(section(page, "needs"))
+    assert "Mornings" in section(page, "needs")
+
+
 async def test_the_page_begins_with_the_mission_and_says_where_the_target_stands(clinic: Clinic) -> None:
     async with clinic.client() as client:
         page = await read(client, "/products/clinic")
@@ -113,6 +122,7 @@ async def test_pages_run_and_load_nothing_but_their_own_files(small_clinic: Clin
     async with small_clinic.client() as client:
         for path in EVERY_PAGE:
             answer = await client.get(path)
+            assert answer.status_code == 200, path
             assert "default-src 'none'" in answer.headers["content-security-policy"]
             assert "unsafe" not in answer.headers["content-security-policy"]
             assert not re.search(r"\sstyle=|<style|\son\w+=|javascript:", answer.text), path
@@ -162,3 +172,14 @@ async def test_a_database_that_is_away_is_said_in_words(small_clinic: Clinic) ->
     assert "does not answer now" in page.text
     assert api.json()["code"] == "database_unavailable"
     assert api.headers["retry-after"]
+
+
+async def test_a_fault_is_said_in_words_and_guarded_like_a_page(
+    small_clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("impact_reports.pages.portfolio_page.page", lambda _rows: 1 / 0)
+    async with small_clinic.client() as client:
+        answer = await client.get("/")
+    assert answer.status_code == 500
+    assert "ZeroDivisionError" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]

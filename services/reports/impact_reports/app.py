@@ -21,21 +21,24 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from impact_schemas.keys import KeyStore
 
 log = structlog.get_logger()
 
 # Nothing from elsewhere, nothing inline, and nobody frames it.
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
-    " img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
+_POLICY = (
+    *("default-src 'none'", "style-src 'self'", "script-src 'self'", "connect-src 'self'", "img-src data:"),
+    *("form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"),
+)
+_HEADERS = (
+    (b"content-security-policy", "; ".join(_POLICY).encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 API_PATHS = ("/v1/", "/api/")
 
 
@@ -57,7 +60,7 @@ def create_app(
     `open_to_all`: everybody may read everything, as on one's own machine; otherwise only `/public/` is open.
     """
     access = Access(keys, session_key, clock, open_to_all=open_to_all)
-    app = FastAPI(
+    app = _GuardedApp(
         title="Impact Telemetry: numbers",
         summary="The numbers of the views, as JSON and CSV.",
         version="1",
@@ -69,7 +72,6 @@ def create_app(
     app.include_router(pages.routes(engine, access))
     for kind in (Problem, RequestValidationError, HTTPException, SQLAlchemyError, OSError, Exception):
         app.add_exception_handler(kind, _refuse)
-    app.add_middleware(_Headers)
     return app
 
 
@@ -99,21 +101,15 @@ def _problem(error: Exception) -> Problem:
     return Problem(500, "internal_error", "This is a fault of the service: its log has the reason.")
 
 
-class _Headers:
-    """ASGI: what every answer tells the browser to refuse."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+class _GuardedApp(FastAPI):
+    """FastAPI that tells the browser what to refuse, in every answer: that to a fault too."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Adds the headers, and no others."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
-                ]
+                message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        await super().__call__(scope, receive, send_with_headers)

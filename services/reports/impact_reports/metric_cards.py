@@ -124,8 +124,9 @@ def _is_share(metric: Row, codes: Mapping[tuple[str, str], str]) -> bool:
     """kg/kg, or no unit and two parts of the same unit."""
     above, _, below = metric["unit"].partition("/")
     ratio = json.loads(metric["definition"]).get("ratio") or {}
-    parts = {codes.get((metric["product"], name)) for name in ratio.values()}
-    return above == below or (metric["unit"] == "1" and bool(ratio) and len(parts) == 1)
+    # a public page does not know the parts that are internal
+    parts = {codes[name] for part in ratio.values() if (name := (metric["product"], part)) in codes}
+    return above == below or (metric["unit"] == "1" and bool(ratio) and len(parts) <= 1)
 
 
 def figure(row: Row | None, unit: Unit) -> Figure:
@@ -197,8 +198,19 @@ def _card(metric: Row, unit: Unit, rows: Rows) -> Card:
 def _interval(rows: Rows, metric: Row, window: str, unit: Unit) -> str:
     for row in of_metric(rows.get("intervals", ()), metric):
         if row["time_window"] == window and row["ci_low"] is not None:
-            return f"95 % interval {unit.span(row['ci_low'], row['ci_high'])}"
+            return f"95 % interval {unit.span(row['ci_low'], row['ci_high'])}{_top_box(row, metric)}"
     return ""
+
+
+def _top_box(row: Row, metric: Row) -> str:
+    """Of a score: its instrument, and how many answers are at the top of it."""
+    scale = json.loads(metric["definition"]).get("scale")
+    if not scale:
+        return ""
+    text = f"; {scale['instrument']}, {scale['min']} to {scale['max']}"
+    if row["top_box_share"] is None or scale.get("top_box") is None:
+        return text
+    return f"{text}, {wording.percent(row['top_box_share'])} at {scale['top_box']} or more"
 
 
 # --- targets --------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def page(rows: Rows, metric: Row, window: str) -> MetricPage:
         segments=segments[:SEGMENTS_A_PAGE],
         next_segment=segments[SEGMENTS_A_PAGE - 1].segment if len(segments) > SEGMENTS_A_PAGE else None,
         # the total is no group
-        segments_in_all=sum(int(row["rows"]) for row in rows["statuses"] if row["time_window"] == window) - 1,
+        segments_in_all=max(0, sum(_cells(rows, window).values()) - 1),
         gaps=mission_page.gaps(rows),
         arms=[_arm(row, card) for row in _known_arms(rows["contributions"], window)],
         comparisons=_comparisons(rows, card, window),
@@ -161,6 +161,11 @@ def _windows(metric: Row, card: Card, rows: Rows) -> list[WindowRow]:
         since = "" if row is None or row["window_start"] is None else wording.minute(row["window_start"])
         found.append(WindowRow(name, wording.window(name), metric_cards.figure(row, card.unit), since))
     return found
+
+
+def _cells(rows: Rows, window: str) -> dict[str, int]:
+    """How many segments there are by status, the total among them."""
+    return {row["status"]: int(row["rows"]) for row in rows["statuses"] if row["time_window"] == window}
 
 
 def _segment(row: Row, card: Card) -> SegmentRow:
@@ -274,11 +279,7 @@ def _why(metric: Row, window: str, rows: Rows) -> list[Fact]:
         counted = "not shown" if value["n"] is None else wording.count(int(value["n"]), "event")
         facts.append(Fact("Stands on", counted))
         facts.append(Fact("Right as of", wording.minute(value["as_of"])))
-    hidden = sum(
-        int(row["rows"])
-        for row in rows["statuses"]
-        if row["time_window"] == window and row["status"] == "suppressed"
-    )
+    hidden = _cells(rows, window).get("suppressed", 0)
     facts.append(
         Fact("Hidden", f"{wording.count(hidden, 'cell')} of this window, because they are too small")
     )

@@ -72,6 +72,7 @@ class Group:
     n: int | None
     gap: str
     gap_interval: str
+    standing: str
     bar: Markup
     unknown: bool
 
@@ -393,6 +394,7 @@ def _group(row: Row, dimension: str, unit: Unit, greatest: float) -> Group:
         n=None if row["n"] is None else int(row["n"]),
         gap="" if row["gap"] is None else unit.change(row["gap"]),
         gap_interval="" if low is None or high is None else unit.change_span(low, high),
+        standing=row["standing"] or "",
         bar=charts.share_bar(
             0.0 if value is None else abs(float(value)) / greatest,
             against=None if reference is None else abs(float(reference)) / greatest,

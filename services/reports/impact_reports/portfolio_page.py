@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from impact_reports import metric_cards, mission_page
+from impact_reports import metric_cards, mission_page, wording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +49,22 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
+class NeedSays:
+    """A need of people, and what is tried for it."""
+
+    statement: str
+    people: str
+    product: str
+    bets: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class PortfolioPage:
     """All that the page says."""
 
     products: Sequence[ProductSays]
     goals: Sequence[Goal]
+    needs: Sequence[NeedSays]
     titles: dict[str, str]
     as_of: datetime | None
 
@@ -64,6 +75,7 @@ def page(rows: Rows) -> PortfolioPage:
     return PortfolioPage(
         products=[_product(row, cards, rows) for row in rows["products"]],
         goals=_goals(cards),
+        needs=[_need(row, rows["bets"]) for row in rows["needs"]],
         titles={row["product"]: row["title"] for row in rows["products"]},
         as_of=mission_page.as_of(rows),
     )
@@ -81,6 +93,12 @@ def _product(row: Row, cards: Sequence[Card], rows: Rows) -> ProductSays:
         summary=mission_page.summary([target for card in own for target in card.targets], violations),
         metrics=len(own),
     )
+
+
+def _need(row: Row, bets: Sequence[Row]) -> NeedSays:
+    people = "" if row["people"] is None else f"{wording.number(row['people'])} people"
+    tried = [bet["title"] for bet in bets if (bet["product"], bet["need"]) == (row["product"], row["need"])]
+    return NeedSays(row["statement"], people, row["product"], tried)
 
 
 def _goals(cards: Sequence[Card]) -> list[Goal]:

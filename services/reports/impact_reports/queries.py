@@ -119,7 +119,27 @@ def _moment(value: object) -> object:
 
 # --- what the pages need --------------------------------------------------------------------------------
 
-_OF_PRODUCT = (
+_ORDER = {  # by names, so that a page that is asked for again is the same
+    "products": ("product",),
+    "metrics": ("product", "metric"),
+    "ledger": ("product",),
+    "coverage": ("metric", "dimension"),
+    "violations": ("product", "since", "rule", "segment"),
+    "annotations": ("at", "event_id"),
+    "needs": ("product", "need"),
+    "bets": ("product", "bet"),
+    "bet_results": ("bet", "metric", "segment"),
+    "risks": ("risk",),
+    "benchmarks": ("metric", "label", "year"),
+    "metric_records": ("metric", "time_window"),
+    "target_progress": ("product", "metric", "time_window", "segment", "due"),
+    "value_pairs": ("impact_metric", "business_metric", "time_window"),
+    "equity_gaps": ("metric", "dimension", "time_window", "segment"),
+    "population_coverage": ("metric", "time_window", "segment"),
+    "contributions": ("metric", "time_window", "segment", "arm"),
+    "net_values": ("metric", "time_window", "segment"),
+}
+_OF_MISSION = (
     *(
         "products",
         "metrics",
@@ -131,17 +151,15 @@ _OF_PRODUCT = (
         "bets",
         "bet_results",
     ),
-    *("risks", "benchmarks", "metric_records", "target_progress", "value_pairs", "equity_gaps"),
-    *("population_coverage", "contributions", "net_values"),
+    *("risks", "target_progress", "value_pairs", "equity_gaps"),
 )
 
 
 async def portfolio(one: Snapshot, product: str | None) -> Rows:
     """What the first page needs: of every product, or of one."""
     of = {} if product is None else {"product": product}
-    rows = {
-        name: await one.rows(name, **of) for name in ("products", "metrics", "target_progress", "violations")
-    }
+    views = ("products", "metrics", "target_progress", "violations", "needs", "bets")
+    rows = {name: await one.rows(name, order=_ORDER[name], **of) for name in views}
     rows["rolling_metrics"] = await one.rows("rolling_metrics", segment=TOTAL, **of)
     stars = [row["north_star"] for row in rows["products"] if row["north_star"]]
     of_stars = of | {"segment": TOTAL, "metric": stars}
@@ -152,7 +170,7 @@ async def portfolio(one: Snapshot, product: str | None) -> Rows:
 async def mission(one: Snapshot, product: str) -> Rows:
     """What a product's page needs; `products` is empty if there is no such product."""
     of = {"product": product}
-    rows = {name: await one.rows(name, **of) for name in _OF_PRODUCT}
+    rows = {name: await one.rows(name, order=_ORDER[name], **of) for name in _OF_MISSION}
     rows["rolling_metrics"] = await one.rows("rolling_metrics", segment=TOTAL, **of)
     rows["months"] = await one.rows(
         "period_metrics", segment=TOTAL, period="month", order=("starts_at",), **of
@@ -187,7 +205,7 @@ async def metric(one: Snapshot, product: str, name: str) -> Rows:
     rows: Rows = {"asked": [of], "products": await one.rows("products", product=product)}
     rows["metrics"] = await one.rows("metrics", product=product, order=("metric",))
     for view in _OF_METRIC:
-        rows[view] = await one.rows(view, **of)
+        rows[view] = await one.rows(view, order=_ORDER[view], **of)
     rows["annotations"] = await one.rows("annotations", product=product)
     total = of | {"segment": TOTAL}
     rows["rolling_metrics"] = await one.rows("rolling_metrics", **total)
@@ -224,6 +242,21 @@ async def _latest_revisions(one: Snapshot, of: Mapping[str, object]) -> list[Row
     source = TABLES["metric_revisions"]
     query = select(source).where(*_equal(source, of)).order_by(source.c.reported_at.desc())
     return await one.select(query.limit(REVISIONS_SHOWN))
+
+
+_OF_DIGEST = (
+    *("products", "metrics", "stakeholders", "target_progress", "violations", "equity_gaps"),
+    *("bets", "bet_results", "risks", "annotations"),
+)
+
+
+async def digest(one: Snapshot, product: str) -> Rows:
+    """What a digest needs; `products` is empty if there is no such product."""
+    of = {"product": product}
+    rows = {name: await one.rows(name, **of) for name in _OF_DIGEST}
+    for name in ("intervals", "metric_trends"):
+        rows[name] = await one.rows(name, segment=TOTAL, **of)
+    return rows
 
 
 # --- what editions need ---------------------------------------------------------------------------------
