@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -67,3 +68,42 @@ def test_a_service_that_does_not_start_is_told_with_its_reason(tmp_path: Path) -
     assert told.returncode == 1
     assert "the service did not start" in told.stderr
     assert "events.db is damaged or no event log" in told.stderr
+
+
+STORY = """\
+from examples.story import moved
+
+TITLE = "3 visits of a story"
+COUNT = 3
+
+def events(now):
+    for number in range(COUNT):
+        yield {"specversion": "1.0", "id": str(number), "source": "/clinic/x", "type": "clinic.visit.v1",
+               "time": f"{now:%Y-%m-%d}T00:00:00Z", "data": {"minutes": number}}
+"""
+
+
+def test_a_story_is_told_as_of_the_first_run_of_its_folder(tmp_path: Path) -> None:
+    """So that the same events come again on another day, and change no number."""
+    example = tmp_path / "examples" / "tale"
+    example.mkdir(parents=True)
+    write_catalog(example)
+    text = (example / "clinic.yaml").read_text()
+    (example / "clinic.yaml").write_text(text.replace("\nevents:", "\nsince: 2026-11-20\nevents:"))
+    (example / "tale.py").write_text(STORY)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "told-on").write_text("2026-03-05\n")
+    told = impact("demo", "--example", "tale", "--data", "data", "--port", "0", "--exit", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "3 received = 3 counted + 0 duplicates + 0 quarantined" in told.stdout
+    assert "since: 2026-03-03" in (tmp_path / "data" / "catalog" / "clinic.yaml").read_text()
+    with sqlite3.connect(tmp_path / "data" / "metrics.db") as database:
+        ((day,),) = database.execute("SELECT DISTINCT substr(bucket_start, 1, 10) FROM metric_buckets")
+    assert day == "2026-03-05"
+
+
+def test_an_example_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    told = impact("demo", "--example", "caremesage", "--data", "data", cwd=tmp_path)
+    assert told.returncode == 2
+    assert "no example 'caremesage': there are caremessage, duolingo, embrace, flights," in told.stderr
+    assert not (tmp_path / "data").exists()
