@@ -19,6 +19,7 @@ from impact_cli.looking_commands import app as looking_app
 from impact_cli.options import DEFAULT_DATA, AsJson, CatalogPath, Data, Host, Port, overridden, settings_of
 from impact_cli.privacy_commands import privacy_app
 from impact_cli.quarantine_commands import quarantine_app
+from impact_cli.report_commands import app as reading_app
 from impact_cli.report_commands import report_app
 from impact_cli.sending_commands import app as sending_app
 from impact_cli.subject_commands import subjects_app
@@ -149,6 +150,7 @@ def demo(
 
 app.add_typer(sending_app)
 app.add_typer(looking_app)
+app.add_typer(reading_app)
 app.add_typer(catalog_app, name="catalog", no_args_is_help=True)
 app.add_typer(keys_app, name="keys", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine", no_args_is_help=True)

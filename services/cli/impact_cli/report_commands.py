@@ -1,4 +1,4 @@
-"""`impact report`: dated, reproducible editions of a product's numbers, and whether one is unchanged."""
+"""`impact digest`, ten lines for those who decide, and `impact report`, dated editions that can be checked."""
 
 from __future__ import annotations
 
@@ -12,9 +12,31 @@ from impact_cli import terminal
 from impact_cli.options import AsJson, Data, Product, settings_of
 from impact_cli.terminal import Refused, WrongUse, answered
 
+app = typer.Typer()
 report_app = typer.Typer(invoke_without_command=True)
 
 Out = Annotated[Path, typer.Option(help="Folder of the editions.")]
+
+
+@app.command("digest")
+@answered
+def digest(
+    product: Product = None,
+    since: Annotated[str, typer.Option(help="Days or weeks: 7d, 4w.")] = "7d",
+    stakeholder: Annotated[
+        str | None, typer.Option(help="One of the catalog: only what concerns them.")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in ten lines what changed beyond noise, what is at risk, and what is to be decided, as Markdown."""
+    from impact_cli import digests
+
+    found = asyncio.run(digests.read(settings_of(data), product, digests.days_of(since), stakeholder))
+    if as_json:
+        terminal.print_json([digests.plain(one) for one in found])
+    else:
+        typer.echo("\n\n".join(one.markdown for one in found))
 
 
 @report_app.callback()
