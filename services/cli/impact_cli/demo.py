@@ -38,6 +38,7 @@ START_TIMEOUT_S = 60.0
 COUNT_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.1
+SCRAPE_EVERY_S = 1.0  # more often would cost the service more than its own work
 QUIET_S = 4.0  # a block of small cells is decided 2 s after its last change,
 QUIET_TICKS = 4  # or a tick after it where ticks take longer
 SAMPLE = re.compile(r"^impact_aggregator_(trends_waiting|evaluation_seconds_count) (\S+)$", re.MULTILINE)
@@ -247,4 +248,4 @@ async def _wait_until_judged(service: _Service, engine: AsyncEngine) -> None:
                 bar.update(task, behind=waiting)
                 if time.monotonic() > deadline:
                     raise Refused(f"{waiting:,} trends are not worked out: see impact doctor --data")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(SCRAPE_EVERY_S)
