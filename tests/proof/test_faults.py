@@ -54,18 +54,18 @@ def play_in_turn(faults: list[Fault], folder: Path, servers: Servers | None) -> 
     ledger.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_on_kafka_and_postgresql_every_law_holds_under_three_faults(tmp_path: Path, servers: Servers) -> None:
     names = ("kill-after-ack", "lost-commit", "broker-down-1")
     play_in_turn([BY_NAME[name] for name in names], tmp_path, servers)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_embedded_service_keeps_every_law_under_kill_9(tmp_path: Path) -> None:
     play_in_turn([BY_NAME["kill-embedded"]], tmp_path, None)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_power_cut_takes_nothing_that_was_answered(tmp_path: Path) -> None:
     try:
         power_cut.run(tmp_path, random.Random(1), PACE)
