@@ -98,7 +98,7 @@ class Clinic:
             self.engine, self.keys, session_key=b"s" * 32, open_to_all=open_to_all, clock=self.pipeline.clock
         )
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://reports")
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     def days(self, **days: str) -> dict[str, Any]:
         """Midnights as the database takes them in a query."""

@@ -139,3 +139,17 @@ async def test_a_form_of_another_site_is_refused(small_clinic: Clinic, client: h
     for path in ("/sign-in", "/sign-out"):
         answer = await client.post(path, data={"key": key}, headers={"Origin": OTHER_SITE})
         assert answer.status_code == 403, path
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "elsewhere.example"}, {"X-Forwarded-For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}],
+)
+async def test_open_is_only_what_is_asked_for_on_this_machine(
+    small_clinic: Clinic, headers: dict[str, str]
+) -> None:
+    async with small_clinic.client(open_to_all=True) as client:
+        for host in ("localhost:8080", "127.0.0.1", "[::1]:8080"):
+            assert (await client.get("/", headers={"Host": host})).status_code == 200, host
+        assert (await client.get("/", headers=headers)).status_code == 303
+        assert (await client.get(API, headers=headers)).status_code == 401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -38,7 +39,7 @@ class Viewer:
 
 
 class Access:
-    """Keys and sessions. `open_to_all`: without either everybody sees everything."""
+    """Keys and sessions. `open_to_all`: without either, who asks on this machine sees everything."""
 
     def __init__(
         self, keys: KeyStore, session_key: bytes, clock: Callable[[], int], *, open_to_all: bool
@@ -57,7 +58,7 @@ class Access:
         key = await self._of_session(request.cookies.get(COOKIE, ""))
         if key is not None:
             return Viewer(key.product, signed_in=True)
-        if self._open:
+        if self._open and _from_here(request):
             return Viewer(None)
         raise unauthorized("Send `Authorization: Bearer <key>` with a key that has the scope read.")
 
@@ -102,6 +103,19 @@ class Access:
 
     def _mac(self, key_id: str, expires: int) -> str:
         return hmac.new(self._session_key, f"session {key_id} {expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def _from_here(request: Request) -> bool:
+    """Whether it asks for this machine by a name of its own, and no proxy says that it forwards it.
+
+    Another site's name that leads to 127.0.0.1 lets its scripts ask here, in the browser of somebody here.
+    """
+    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-forwarded-host"))
+    host = (request.url.hostname or "").lower()
+    try:
+        return not forwarded and (host == "localhost" or ip_address(host).is_loopback)
+    except ValueError:
+        return False
 
 
 def _readable(key: ApiKey) -> ApiKey:
