@@ -247,5 +247,8 @@ async def _wait_until_judged(service: _Service, engine: AsyncEngine) -> None:
                     before, quiet_since, quiet_tick = changed, time.monotonic(), ticks
                 bar.update(task, behind=waiting)
                 if time.monotonic() > deadline:
-                    raise Refused(f"{waiting:,} trends are not worked out: see impact doctor --data")
+                    terminal.err().print(
+                        f"{waiting:,} trends are still to come: impact status has them later."
+                    )
+                    return
                 await asyncio.sleep(SCRAPE_EVERY_S)
