@@ -57,5 +57,5 @@ def plain(one: Digest) -> dict[str, Any]:
         "until": one.until.isoformat(),
         "changed": None if one.changed is None else list(one.changed),
         "at_risk": list(one.at_risk),
-        "to_decide": list(one.to_decide),
+        "to_decide": None if one.to_decide is None else list(one.to_decide),
     }

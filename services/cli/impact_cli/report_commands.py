@@ -1,4 +1,4 @@
-"""`impact digest`, ten lines for those who decide, and `impact report`, dated editions that can be checked."""
+"""`impact digest`, ten lines for those who decide, and `impact report`, dated editions to be checked."""
 
 from __future__ import annotations
 

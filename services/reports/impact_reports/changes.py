@@ -1,18 +1,19 @@
 """Which numbers changed beyond noise over the last days: the tests behind a digest. Pure.
 
 A metric's newest span of days is compared with the one before it. The span is the metric's window of that
-length; of what adds up, and of rates and means, it is worked out from the total of all time; else the metric's
-shortest longer window is compared with itself that many days ago. A change is told if it passes both tests:
+length; of what adds up, and of rates and means, it is worked out from the total of all time; else the
+metric's shortest longer window is compared with itself that many days ago. A change is told if it passes
+both tests:
 
 - habit: its distance from the median of the changes before it in robust deviations (1.4826 times the median
   absolute deviation), judged by Student's t, for the deviation is itself estimated. With fewer than 8 of them
   nobody knows what is usual, and nothing is told. A steady growth is no news by this.
-- chance, where there is a formula: of counts, the normal form of the exact comparison of two Poisson counts, with
-  the correction for continuity (Przyborowski & Wilenski, Biometrika 31 (1940) 313); of rates, the pooled
+- chance, where there is a formula: of counts, the normal form of the exact comparison of two Poisson counts,
+  with the correction for continuity (Przyborowski & Wilenski, Biometrika 31 (1940) 313); of rates, the pooled
   two-sample test; of means, the two-sample test with the spread that their interval was made of.
 
-The greater probability of the two counts. Over all metrics of a product at once the chance of any false alarm is
-held to 5 % (Holm, Scand. J. Statist. 6 (1979) 65). Less than 1 % of the value before is never told.
+The greater probability of the two counts. Over all metrics of a product at once the chance of any false alarm
+is held to 5 % (Holm, Scand. J. Statist. 6 (1979) 65). Less than 1 % of the value before is never told.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Change:
 
 
 def beyond_noise(rows: Rows, days: int) -> list[Change] | None:
-    """The changes of one product's totals over the last `days`, the surest first; None: too early to tell any.
+    """The changes of one product's totals over the last `days`, the surest first; None: too early to tell.
 
     `rows` has `metrics`, `intervals` and `metric_trends` of the product, the last two of totals alone.
     """

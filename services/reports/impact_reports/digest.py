@@ -32,7 +32,7 @@ class NoSuchStakeholder(Exception):
 class Digest:
     """What is said of one product from the day `since` to the day `until`; each sentence stands alone.
 
-    `changed` is None while it is too early to tell change from noise.
+    `changed` is None while it is too early to tell; `to_decide` where that is not for this reader.
     """
 
     product: str
@@ -42,7 +42,7 @@ class Digest:
     until: date
     changed: Sequence[str] | None
     at_risk: Sequence[str]
-    to_decide: Sequence[str]
+    to_decide: Sequence[str] | None
 
     @property
     def markdown(self) -> str:
@@ -53,12 +53,11 @@ class Digest:
         quiet = "It is too early to tell change from noise."
         if self.changed is not None:
             quiet = "Nothing changed beyond noise."
-        parts = (
-            ("Changed", self.changed or (), quiet),
-            ("At risk", self.at_risk, "Nothing is known to be at risk."),
-            ("To decide", self.to_decide, "Nothing needs a decision."),
-        )
-        return "\n".join([title, *(line for part in parts for line in _part(*part))])
+        lines = [title, *_part("Changed", self.changed or (), quiet)]
+        lines += _part("At risk", self.at_risk, "Nothing is known to be at risk.")
+        if self.to_decide is not None:
+            lines += _part("To decide", self.to_decide, "Nothing needs a decision.")
+        return "\n".join(lines)
 
 
 def digest(rows: Rows, days: int, stakeholder: str | None = None) -> Digest | None:
@@ -68,7 +67,10 @@ def digest(rows: Rows, days: int, stakeholder: str | None = None) -> Digest | No
     Raises NoSuchStakeholder.
     """
     [product] = rows["products"]
-    rows, reader = _for(rows, stakeholder)
+    reader = None if stakeholder is None else _reader(rows, stakeholder)
+    is_public = reader is not None and reader["audience"] == "public"
+    if reader is not None:
+        rows = _for(rows, reader, is_public=is_public)
     moments = [row["at"] for row in rows["metric_trends"]]
     if not moments:
         return None
@@ -77,33 +79,35 @@ def digest(rows: Rows, days: int, stakeholder: str | None = None) -> Digest | No
     return Digest(
         product=product["product"],
         title=product["title"],
-        reader=reader,
+        reader="" if reader is None else reader["title"],
         since=end - timedelta(days=days),
         until=end - timedelta(days=1),
         changed=_changed(rows, names, days),
         at_risk=_in_turn(_off_track(rows, names), _answered(rows, names), _gaps(rows, names)),
-        to_decide=_in_turn(_unanswered(rows, names), _bets(rows, names), _reviews(rows)),
+        to_decide=None
+        if is_public
+        else _in_turn(_unanswered(rows, names), _bets(rows, names), _reviews(rows)),
     )
 
 
-def _for(rows: Rows, stakeholder: str | None) -> tuple[Rows, str]:
-    """Only the metrics that concern them, and their title."""
-    if stakeholder is None:
-        return rows, ""
+def _reader(rows: Rows, stakeholder: str) -> Row:
     named = {row["stakeholder"]: row for row in rows["stakeholders"]}
     if stakeholder not in named:
         known = ", ".join(sorted(named)) or "none"
         raise NoSuchStakeholder(f"the catalog names no stakeholder {stakeholder!r}: there are {known}")
-    reader = named[stakeholder]
+    return named[stakeholder]
+
+
+def _for(rows: Rows, reader: Row, *, is_public: bool) -> Rows:
+    """Only the metrics that concern them."""
     wanted = set(json.loads(reader["metrics"] or "[]")) or {row["metric"] for row in rows["metrics"]}
-    if reader["audience"] == "public":
+    if is_public:
         wanted &= {row["metric"] for row in rows["metrics"] if row["visibility"] == "public"}
         rows = rows | {view: [] for view in _OF_THE_TEAM}
-    kept = {
+    return {
         view: [row for row in found if "metric" not in row or row["metric"] in wanted]
         for view, found in rows.items()
     }
-    return kept, reader["title"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,7 @@ _OF_DIGEST = (
 async def digest(one: Snapshot, product: str) -> Rows:
     """What a digest needs; `products` is empty if there is no such product."""
     of = {"product": product}
-    rows = {name: await one.rows(name, **of) for name in _OF_DIGEST}
+    rows = {name: await one.rows(name, order=_ORDER.get(name, ()), **of) for name in _OF_DIGEST}
     for name in ("intervals", "metric_trends"):
         rows[name] = await one.rows(name, segment=TOTAL, **of)
     return rows
