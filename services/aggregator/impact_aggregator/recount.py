@@ -44,24 +44,31 @@ class History:
         self._reader = reader
         self._started = False
         self._reading: Partition | None = None
+        self._turn: object = None  # whose position the reader has: a rebuild recounts while it reads
 
     async def records(self, partition: Partition, start: int, end: int) -> AsyncIterator[Record]:
         """The records from offset `start` up to, not including, `end`. Raises LogUnavailable or LogHole."""
         if not self._started:
             await self._reader.start()
             self._started = True
-        if self._reading is not None and self._reading != partition:
-            # or what is behind the last recount's end would come first, for ever if the log is long
-            self._reader.leave(self._reading)
-        self._reading = partition
-        self._reader.seek(partition, start)
+        turn = object()
         while start < end:
+            if self._turn is not turn:
+                self._seek(partition, start)
+                self._turn = turn
             for record in await self._next(partition, start):
                 if start < min(record.offset, end):
                     raise LogHole(partition, start, record.offset - 1, "the log does not have these records")
                 if start == record.offset < end:
                     start = record.offset + 1
                     yield record
+
+    def _seek(self, partition: Partition, start: int) -> None:
+        if self._reading is not None and self._reading != partition:
+            # or what is behind the last recount's end would come first, for ever if the log is long
+            self._reader.leave(self._reading)
+        self._reading = partition
+        self._reader.seek(partition, start)
 
     async def _next(self, partition: Partition, start: int) -> list[Record]:
         """At least one record of the partition. Raises LogUnavailable."""
