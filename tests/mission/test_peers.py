@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, text
@@ -12,7 +13,7 @@ from impact_database import migrate
 from impact_database.engine import connect
 from impact_schemas import numbers
 from impact_schemas.catalog import parse_catalog
-from impact_schemas.tables import rolling_value, window_position
+from impact_schemas.tables import bet_result, rolling_value, window_position
 from tests.aggregator.conftest import NOON
 
 if TYPE_CHECKING:
@@ -66,5 +67,63 @@ async def test_the_best_of_several_products_is_first_in_the_metrics_direction(da
             ("south", "wait", 1, 3),
             ("north", "wait", 2, 3),
             ("west", "wait", 3, 3),
+        }
+    await engine.dispose()
+
+
+SHARED = """
+apiVersion: impact/v1
+product: {name}
+title: {name}
+events: {{{name}.v1: {{data: {{type: object}}}}}}
+needs:
+  care: {{statement: It is far to the clinic., people: 1000, source: survey}}
+  sleep: {{statement: Nights are loud., source: survey}}
+bets:
+  bus:
+    {{title: A bus, need: care, hypothesis: Who is driven comes., launched: 2025-01-01,
+     expects: [{{metric: people, change: 1, by: 2025-06-30}}, {{metric: people, change: 2, by: 2099-06-30}}]}}
+metrics:
+  people:
+    {{title: People, event: {name}.v1, aggregate: unique, of: subject, unit: "{{person}}", role: impact,
+     windows: [28d, all], codes: {{sdg: ["3.8.1", "10.2.1"]}}}}
+  visits: {{title: Visits, event: {name}.v1, aggregate: count, role: business, windows: [28d]}}
+"""
+
+
+async def test_a_portfolio_lists_products_by_goal_and_by_need(database_url: str) -> None:
+    engine = connect(database_url)
+    await migrate.upgrade(engine)
+    catalogs = {name: parse_catalog(SHARED.format(name=name), f"{name}.yaml") for name in ("north", "south")}
+    await activate(engine, catalogs, NOON)
+    value = {"series_id": Series("north", "people", 1, TOTAL).series_id, "time_window": "28d", "n": 7}
+    result = {"product": "north", "bet": "bus", "metric": "people", "segment": "{}", "need": "care"}
+    async with engine.begin() as connection:
+        await connection.execute(
+            insert(rolling_value), [value | {"value": 7 * numbers.ONE, "status": "ok", "changed_at": NOON}]
+        )
+        await connection.execute(insert(window_position), [{"time_window": "28d", "as_of": NOON}])
+        await connection.execute(
+            insert(bet_result),
+            [
+                result | {"by": date(2025, 6, 30), "expected": numbers.ONE, "status": "proven"},
+                result | {"by": date(2099, 6, 30), "expected": numbers.ONE, "status": "too_early"},
+            ],
+        )
+        goals = await connection.execute(
+            text("SELECT product, sdg, time_window, value, status FROM portfolio_sdg")
+        )
+        assert {(*row[:3], None if row[3] is None else float(row[3]), row[4]) for row in goals} == {
+            ("north", "3.8.1", "28d", 7.0, "ok"),
+            ("north", "10.2.1", "28d", 7.0, "ok"),
+            ("south", "3.8.1", None, None, "no_data"),
+            ("south", "10.2.1", None, None, "no_data"),
+        }
+        needs = await connection.execute(text("SELECT need, product, bet, status FROM portfolio_needs"))
+        assert {tuple(row) for row in needs} == {
+            ("care", "north", "bus", "too_early"),
+            ("care", "south", "bus", None),
+            ("sleep", "north", None, None),
+            ("sleep", "south", None, None),
         }
     await engine.dispose()

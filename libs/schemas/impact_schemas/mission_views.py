@@ -460,6 +460,50 @@ METRIC_PEERS = View(
     " AND o.product <> m.product)",
 )
 
+_OF_GOALS = (
+    "FROM metrics m {each} LEFT JOIN rolling_metrics r"
+    " ON r.product = m.product AND r.metric = m.metric AND r.segment = '{{}}'"
+)
+
+PORTFOLIO_SDG = View(
+    "portfolio_sdg",
+    "One row an SDG code, metric that names it, and window. Never add values of products: people may be in"
+    " several.",
+    columns(
+        (PRODUCT[0], "m.product", PRODUCT[1]),
+        (METRIC[0], "m.metric", METRIC[1]),
+        ("sdg", "e.value", "the target or indicator of the Sustainable Development Goals, such as 3.8.1"),
+        ("title", "m.title", "the metric's title"),
+        ("time_window", "r.time_window", "the window; NULL: nothing is counted yet"),
+        ("value", "r.value", "the product's total in that window; stands for itself, adds to no other"),
+        ("unit", "m.unit", "unit of value"),
+        ("status", "COALESCE(r.status, 'no_data')", "suppressed, no_data, stale or ok"),
+    ),
+    _OF_GOALS.format(each="CROSS JOIN jsonb_array_elements_text(CAST(m.sdg AS jsonb)) AS e(value)"),
+    _OF_GOALS.format(each="JOIN json_each(m.sdg) AS e"),
+)
+
+PORTFOLIO_NEEDS = View(
+    "portfolio_needs",
+    "One row a need of a product and bet that is made for it. Never add people of needs: they may be the"
+    " same.",
+    columns(
+        ("need", "n.need", "the need's name"),
+        ("statement", "n.statement", "what people lack"),
+        (PRODUCT[0], "n.product", PRODUCT[1]),
+        ("bet", "b.bet", "the bet; NULL: none is made for it"),
+        (
+            "status",
+            "(SELECT CASE MIN(CASE r.status WHEN 'failed' THEN 1 WHEN 'too_early' THEN 2"
+            " WHEN 'holding' THEN 3 ELSE 4 END) WHEN 1 THEN 'failed' WHEN 2 THEN 'too_early'"
+            " WHEN 3 THEN 'holding' WHEN 4 THEN 'proven' END"
+            " FROM bet_result r WHERE r.product = b.product AND r.bet = b.bet)",
+            "of its expectations the worst: failed, too_early, holding or proven",
+        ),
+    ),
+    "FROM need n LEFT JOIN bet b ON b.product = n.product AND b.need = n.need",
+)
+
 MISSION_VIEWS = (
     METRIC_TRENDS,
     TARGET_PROGRESS,
@@ -474,6 +518,8 @@ MISSION_VIEWS = (
     METRIC_RECORDS,
     BENCHMARKS,
     METRIC_PEERS,
+    PORTFOLIO_SDG,
+    PORTFOLIO_NEEDS,
     NEEDS,
     BETS,
     BET_RESULTS,
