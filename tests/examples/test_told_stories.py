@@ -97,7 +97,7 @@ class Story:
         return dict(self._rows("bet, status", "bet_results"))
 
     def violations(self) -> dict[tuple[str, str], str | None]:
-        """Open ones: (metric, segment) of each kind but consistency, with the decision that answered it."""
+        """Open ones by metric and segment, each with the decision that answered it."""
         rows = self._rows("metric, segment, answered_by", "violations", "AND until IS NULL")
         return {(metric, segment): answer for metric, segment, answer in rows}
 
