@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_reports import wording
-from impact_reports.metric_cards import rule
+from impact_reports.definitions import rule
 from impact_reports.wording import THIN, Unit
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from impact_reports import charts, csv_text, metric_cards, wording
+from impact_reports import charts, csv_text, definitions, metric_cards, wording
 from impact_reports.charts import Bar
 from impact_reports.metric_cards import Figure, figure, of_metric, units_of
 from impact_reports.periods import Period
@@ -240,7 +240,7 @@ def _metric(metric: Row, unit: Unit, period: Period, rows: Rows) -> MetricSays:
         targets=metric_cards.targets_say(of_metric(rows["target_progress"], metric), unit),
         groups=[GroupSays(wording.segment(row["segment"]), figure(row, unit)) for row in groups],
         chart=_chart(metric, history[-SHOWN_PERIODS:], unit),
-        definition=metric_cards.definition_text(metric),
+        definition=definitions.definition_text(metric),
     )
 
 
@@ -259,7 +259,7 @@ def _facts(metric: Row, definition: Mapping[str, Any], rows: Rows, unit: Unit) -
         for row in of_metric(rows["benchmarks"], metric)
     ]
     facts = [
-        ("Rule", metric_cards.rule(definition)),
+        ("Rule", definitions.rule(definition)),
         ("Method", metric["method"]),
         ("Source", metric["source"]),
         ("Owner", metric["owner"]),

@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from impact_reports import metric_cards, mission_page, wording
+from impact_reports import definitions, gaps, metric_cards, mission_page, wording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from impact_reports.gaps import Gap
     from impact_reports.metric_cards import Card, Figure, Series, TargetSays
-    from impact_reports.mission_page import Gap
     from impact_reports.queries import Row, Rows
 
 
@@ -142,13 +142,13 @@ def page(rows: Rows, metric: Row, window: str) -> MetricPage:
         next_segment=segments[SEGMENTS_A_PAGE - 1].segment if len(segments) > SEGMENTS_A_PAGE else None,
         # the total is no group
         segments_in_all=max(0, sum(_cells(rows, window).values()) - 1),
-        gaps=mission_page.gaps(rows),
+        gaps=gaps.of_metrics(rows),
         arms=[_arm(row, card) for row in _known_arms(rows["contributions"], window)],
         comparisons=_comparisons(rows, card, window),
         periods=[_period(row, card) for row in rows["periods"]],
         revisions=[_revision(row, card) for row in rows["revisions"]],
         why=_why(metric, window, rows),
-        definition=metric_cards.definition_text(metric),
+        definition=definitions.definition_text(metric),
         sql=_sql(metric, window),
     )
 
@@ -268,7 +268,7 @@ def _why(metric: Row, window: str, rows: Rows) -> list[Fact]:
     value = next((row for row in rows["rolling_metrics"] if row["time_window"] == window), None)
     definition = json.loads(metric["definition"])
     facts = [
-        Fact("Rule", metric_cards.rule(definition)),
+        Fact("Rule", definitions.rule(definition)),
         Fact("Version", f"{metric['version']}: two definitions never mix in one number"),
     ]
     if metric["block"]:

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from impact_reports import charts, metric_cards, unknowns, wording
+from impact_reports import charts, gaps, metric_cards, unknowns, wording
 from impact_reports.charts import Bet
-from impact_reports.metric_cards import Card, Series, TargetSays, figure, of_metric, units_of
+from impact_reports.metric_cards import Card, Series, TargetSays, units_of
 from impact_reports.wording import Unit
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
+    from impact_reports.gaps import Gap
     from impact_reports.queries import Row, Rows
 
 QUADRANTS = {
@@ -60,35 +61,6 @@ class Pairs:
     value: str
     change: str
     business: Sequence[Beside]
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One group beside the reference."""
-
-    name: str
-    value: str
-    exact: str
-    n: int | None
-    gap: str
-    gap_interval: str
-    standing: str
-    bar: Markup
-    unknown: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """The groups of one dimension of one metric."""
-
-    title: str
-    metric: str
-    dimension: str
-    window_words: str
-    reference: str
-    reference_value: str
-    sentence: str
-    groups: Sequence[Group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +161,7 @@ def page(rows: Rows) -> MissionPage:
         guardrails=_of_role("guardrail", found, star),
         business=_of_role("business", found, star),
         pairs=_pairs(rows, units, titles),
-        gaps=gaps(rows),
+        gaps=gaps.of_metrics(rows),
         needs=[_need(row) for row in rows["needs"]],
         bets=bets,
         bets_chart=chart,
@@ -287,7 +259,7 @@ def _pairs(rows: Rows, units: dict[str, Unit], titles: dict[str, str]) -> list[P
             title=titles[metric],
             metric=metric,
             window_words=wording.window(windows[metric]),
-            value=_value(beside[0]["impact_value"], units[metric]),
+            value=units[metric].or_unknown(beside[0]["impact_value"]),
             change=_relative(beside[0]["impact_change"]),
             business=[
                 _beside(row, units, titles, adds_up=aggregates[metric] in ADDS_UP)
@@ -311,96 +283,15 @@ def _beside(row: Row, units: dict[str, Unit], titles: dict[str, str], *, adds_up
         per = f"{impact.of(row['impact_per_business'])} per {'one' if each == '1' else each}"
     return Beside(
         title=titles[row["business_metric"]],
-        value=_value(row["business_value"], business),
+        value=business.or_unknown(row["business_value"]),
         change=_relative(row["business_change"]),
         per_business=per,
         diverges=bool(row["diverges"]),
     )
 
 
-def _value(value: Any, unit: Unit) -> str:
-    return "not known" if value is None else unit.of(value)
-
-
 def _relative(change: Any) -> str:
     return "not known" if change is None else wording.relative(change)
-
-
-# --- whom it reaches --------------------------------------------------------------------------------------
-
-
-def gaps(rows: Rows) -> list[Gap]:
-    """One for each metric and dimension with a reference group, in the metric's main window."""
-    units = {name: unit for (_, name), unit in units_of(rows["metrics"]).items()}
-    titles = {row["metric"]: row["title"] for row in rows["metrics"]}
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in rows["equity_gaps"]:
-        found.setdefault((row["metric"], row["dimension"]), []).append(row)
-    says = []
-    for (metric, dimension), all_windows in found.items():
-        window = _one_window(metric, all_windows, rows)
-        of_window = [row for row in all_windows if row["time_window"] == window]
-        says.append(_gap(titles[metric], dimension, of_window, units[metric]))
-    return says
-
-
-def _one_window(metric: str, found: Sequence[Row], rows: Rows) -> str:
-    windows = [row["time_window"] for row in found if row["value"] is not None]
-    named = next(row for row in rows["metrics"] if row["metric"] == metric)
-    usual = metric_cards.main_window(
-        named, of_metric(rows["rolling_metrics"], named), of_metric(rows["target_progress"], named)
-    )
-    if usual in windows:
-        return usual
-    return str((windows or [row["time_window"] for row in found])[0])
-
-
-def _gap(title: str, dimension: str, rows: Sequence[Row], unit: Unit) -> Gap:
-    first = rows[0]
-    reference = wording.segment_value(first["reference_segment"], dimension)
-    values = [
-        float(row[name]) for row in rows for name in ("value", "reference_value") if row[name] is not None
-    ]
-    greatest = max((abs(value) for value in values), default=0.0) or 1.0
-    groups = [_group(row, dimension, unit, greatest) for row in rows]
-    return Gap(
-        title=title,
-        metric=first["metric"],
-        dimension=dimension.replace("_", " "),
-        window_words=wording.window(first["time_window"]),
-        reference=reference,
-        reference_value=_value(first["reference_value"], unit),
-        sentence=_widest(rows, dimension, reference, unit),
-        groups=groups,
-    )
-
-
-def _widest(rows: Sequence[Row], dimension: str, reference: str, unit: Unit) -> str:
-    known = [row for row in rows if row["gap"] is not None and "null" not in row["segment"]]
-    if not known:
-        return "No gap can be told yet."
-    row = max(known, key=lambda one: abs(float(one["gap"])))
-    name = wording.segment_value(row["segment"], dimension)
-    return f"The widest gap to {reference}: {name}, {unit.change(row['gap'])}."
-
-
-def _group(row: Row, dimension: str, unit: Unit, greatest: float) -> Group:
-    value, reference = row["value"], row["reference_value"]
-    low, high = row["ci_low"], row["ci_high"]
-    return Group(
-        name=wording.segment_value(row["segment"], dimension),
-        value=figure(row, unit).text if value is None else unit.of(value),
-        exact=wording.exact(value),
-        n=None if row["n"] is None else int(row["n"]),
-        gap="" if row["gap"] is None else unit.change(row["gap"]),
-        gap_interval="" if low is None or high is None else unit.change_span(low, high),
-        standing=row["standing"] or "",
-        bar=charts.share_bar(
-            0.0 if value is None else abs(float(value)) / greatest,
-            against=None if reference is None else abs(float(reference)) / greatest,
-        ),
-        unknown="null" in row["segment"],
-    )
 
 
 # --- the loop: needs, bets, decisions, risks --------------------------------------------------------------

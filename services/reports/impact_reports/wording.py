@@ -106,6 +106,10 @@ class Unit:
         gap = THIN if len(words) <= SHORT else " "  # a long word may stand on the next line
         return f"{number(value)}{gap}{words}" if words else number(value)
 
+    def or_unknown(self, value: Value | None) -> str:
+        """The value with its unit, or that it is not known."""
+        return "not known" if value is None else self.of(value)
+
     def tick(self, value: Value) -> str:
         """The value without the unit's words, for the scale of a chart."""
         return self.of(value) if self.percent else number(value)
