@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from datetime import date
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from sqlalchemy import insert, text
 
 from impact_aggregator.active import activate
 from impact_aggregator.rules import TOTAL, Series
+from impact_cli import status
 from impact_database import migrate
 from impact_database.engine import connect
 from impact_schemas import numbers
@@ -69,6 +72,14 @@ async def test_the_best_of_several_products_is_first_in_the_metrics_direction(da
             ("west", "wait", 3, 3),
         }
     await engine.dispose()
+    assert "Wait over 28d: place 1 of 3 products" in await _status(database_url)
+
+
+async def _status(url: str) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    status.show(await status.read(url), console)
+    assert isinstance(console.file, io.StringIO)
+    return " ".join(console.file.getvalue().split())
 
 
 SHARED = """
@@ -127,3 +138,7 @@ async def test_a_portfolio_lists_products_by_goal_and_by_need(database_url: str)
             ("sleep", "south", None, None),
         }
     await engine.dispose()
+    told = await _status(database_url)
+    assert "│ 3.8.1 │ north │ People │ 28d │ 7 │ {person} │" in told
+    assert "│ It is far to the clinic. │ north │ bus │ too_early │" in told
+    assert "│ Nights are loud. │ north │ no bet yet │ - │" in told

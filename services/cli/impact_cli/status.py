@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import text
 
-from impact_cli import status_meaning
+from impact_cli import status_meaning, status_portfolio
 from impact_cli.status_meaning import Meaning
+from impact_cli.status_portfolio import Goal, Need  # noqa: TC001 (msgspec reads the annotations)
 from impact_cli.terminal import Refused, shown
 from impact_database.engine import connect, read_only
 from impact_database.migrate import check
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 STATUS_STYLES = {"stale": "yellow", "no_data": "dim", "suppressed": "dim"}
 
 NUMBERS = text("""
-    SELECT r.product, r.metric, m.title, r.role, r.unit, r.time_window, r.value, r.n, r.status, r.as_of
+    SELECT r.product, r.metric, m.title, r.role, r.unit, r.time_window, r.value, r.n, r.status, r.as_of,
+      p.place, p.products
     FROM rolling_metrics r JOIN metrics m ON m.product = r.product AND m.metric = r.metric
+    LEFT JOIN metric_peers p
+      ON p.product = r.product AND p.metric = r.metric AND p.time_window = r.time_window
     WHERE r.segment = '{}' AND r.time_window IN ('28d', 'all')
     ORDER BY r.product, r.metric, r.time_window
 """)
@@ -44,6 +48,8 @@ class Number(msgspec.Struct, frozen=True):
     n: int | None
     status: str
     as_of: str
+    place: int | None = None  # among the products that share the metric; 1 is the best
+    products: int | None = None  # how many of them have a value
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -63,6 +69,8 @@ class Product(msgspec.Struct, frozen=True):
     ledger: Ledger
     numbers: list[Number]
     meaning: Meaning
+    goals: list[Goal]
+    needs: list[Need]
 
 
 async def read(url: str) -> list[Product]:
@@ -87,6 +95,7 @@ async def _products(connection: AsyncConnection) -> list[Product]:
         values = dict(zip(Number.__struct_fields__, row[1:], strict=True)) | {"as_of": str(row.as_of)[:19]}
         numbers.setdefault(row.product, []).append(Number(**values))
     meanings = await status_meaning.read(connection)
+    portfolio = await status_portfolio.read(connection)
     return [
         Product(
             row.product,
@@ -94,13 +103,15 @@ async def _products(connection: AsyncConnection) -> list[Product]:
             ledgers.get(row.product, Ledger()),
             numbers.get(row.product, []),
             meanings.get(row.product, Meaning()),
+            [one for one in portfolio.goals if one.product == row.product],
+            [one for one in portfolio.needs if one.product == row.product],
         )
         for row in await connection.execute(PRODUCTS)
     ]
 
 
 def show(products: list[Product], console: Console) -> None:
-    """A table of the numbers, what they mean, and a line of the ledger for each product."""
+    """A table of the numbers, what they mean, and a line of the ledger for each product; then together."""
     for one in products:
         console.print(f"[bold]{escape(one.title)}[/] ({one.product})")
         table = Table("metric", "window", "value", "unit", "n", "status")
@@ -115,9 +126,18 @@ def show(products: list[Product], console: Console) -> None:
         console.print(table)
         if one.numbers:
             console.print(f"as of {max(number.as_of for number in one.numbers)} UTC")
+        for number in one.numbers:
+            if number.place is not None:
+                says = (
+                    f"{number.title} over {number.window}: place {number.place} of {number.products} products"
+                )
+                console.print(escape(says))
         status_meaning.show(one.meaning, console)
         ledger = one.ledger
         console.print(
             f"{ledger.received:,} events received = {ledger.counted:,} counted "
             f"+ {ledger.duplicates:,} duplicates + {ledger.quarantined:,} quarantined\n"
         )
+    if len(products) > 1:  # people are never added between products: each number stands for itself
+        goals = [goal for one in products for goal in one.goals]
+        status_portfolio.show(goals, [need for one in products for need in one.needs], console)
