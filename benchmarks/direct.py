@@ -112,6 +112,9 @@ class _NoReader:
     def seek(self, partition: Partition, offset: int) -> NoReturn:
         raise NotImplementedError(partition, offset)
 
+    def leave(self, partition: Partition) -> NoReturn:
+        raise NotImplementedError(partition)
+
     async def poll(self, timeout_s: float) -> NoReturn:
         raise NotImplementedError(timeout_s)
 
