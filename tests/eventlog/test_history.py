@@ -38,3 +38,21 @@ async def test_the_past_of_one_partition_is_not_held_up_by_what_follows_in_anoth
             assert got == [2, 3, 4]
     assert time.monotonic() - started < 5
     await history.stop()
+
+
+async def test_another_read_of_the_past_does_not_move_the_place_of_the_first(log: Log) -> None:
+    """A rebuild reads on, and recounts on the way what is behind it."""
+    first, second = log.all[:2]
+    async with log.writer() as writer:
+        for number in range(12):
+            for partition in (first, second):
+                key = key_of(partition.number, log.partitions)
+                await writer.append(log.topic, PRODUCT, [event(str(number), key=key, size=2_000)])
+    history = History(log.new_reader(poll_bytes=5_000))
+    got = []
+    async for record in history.records(first, 0, 12):
+        got.append(record.offset)
+        other = first if record.offset % 2 else second
+        assert [one.offset async for one in history.records(other, 5, 12)] == list(range(5, 12))
+    assert got == list(range(12))
+    await history.stop()
