@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/analysts.md",
     "docs/backends.md",
     "docs/ops.md",
+    "docs/product-managers.md",
     "docs/reports.md",
 )
 # the same and the others, whose blocks are tested where they belong

@@ -62,6 +62,8 @@ class Reader:
             self._start(block)
             return ""
         self._settle(f"line {block.line}: what was sent before is counted")
+        if "impact digest" in block.text:
+            self._wait_until_judged(block)
         url = f"http://127.0.0.1:{self._port}"
         text = re.sub(r"http://(localhost|127\.0\.0\.1):8080", url, block.text)
         script = PRELUDE.format(url=url) + text + "\nset +a\nexport -p > .state\n"
@@ -104,6 +106,16 @@ class Reader:
         if self._service is not None:
             wait_until(self._is_counted, what)
             time.sleep(0.1)
+
+    def _wait_until_judged(self, block: Block) -> None:
+        """Until what was counted has been evaluated: the second evaluation from now began after now."""
+        wanted = self._evaluations() + 2
+        wait_until(lambda: self._evaluations() >= wanted, f"line {block.line}: what was sent is judged")
+
+    def _evaluations(self) -> int:
+        text = httpx.get(f"http://127.0.0.1:{self._port}/metrics", timeout=10).text
+        (found,) = re.findall(r"^impact_\w*evaluation_seconds_count(?:{.*})? (\S+)", text, re.MULTILINE)
+        return int(float(found))
 
     def _assert_running(self) -> None:
         assert self._service is not None
