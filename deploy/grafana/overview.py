@@ -157,6 +157,45 @@ def pipeline(page: Dashboard) -> Dashboard:
             )
         )
         .with_panel(
+            graph(
+                "Requests, by status",
+                "429: a product is over its rate. 503: the event log, or too much in flight.",
+                "reqps",
+                query("sum by (status) (rate(impact_ingest_requests_total[$__rate_interval]))", "{{status}}"),
+            )
+        )
+        .with_panel(
+            graph(
+                "Batches dropped and read again, by cause",
+                "database, log: mend these, counting goes on by itself. Single ones are the design at work.",
+                "cps",
+                query(
+                    "sum by (cause) (rate(impact_aggregator_errors_total[$__rate_interval])) or vector(0)",
+                    "{{cause}}",
+                ),
+            )
+        )
+        .with_panel(
+            graph(
+                "Refused events, bytes",
+                "By product. A flood has an alert, and a limit an hour.",
+                "Bps",
+                query(
+                    "sum by (product) (rate(impact_ingest_quarantine_bytes_total[$__rate_interval]))"
+                    " or vector(0)",
+                    "{{product}}",
+                ),
+            )
+        )
+        .with_panel(
+            graph(
+                "Time of a tick",
+                "To bring the rolling values up to date.",
+                "s",
+                *quantiles("impact_aggregator_tick_seconds"),
+            )
+        )
+        .with_panel(
             rows("Ledger", "received = counted + duplicates + quarantined, always.", LEDGER_SQL, width=12)
         )
         .with_panel(

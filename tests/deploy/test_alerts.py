@@ -132,7 +132,7 @@ def test_alerts_of_every_example_fire_while_their_series_are_1(tmp_path: Path) -
 def promtool(*arguments: str) -> None:
     program = shutil.which("promtool")
     assert program is not None, MISSING
-    run = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=180, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
