@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from impact_reports.wording import short_day
+from impact_schemas.wording import short_day
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,7 +7,7 @@ import io
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from impact_reports import wording
+from impact_schemas import wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,9 +8,10 @@ from datetime import date, datetime, timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from impact_reports import changes, metric_cards, wording
-from impact_reports.metric_cards import USUAL_WINDOWS, units_of
-from impact_reports.wording import Unit
+from impact_reports import changes, metric_cards
+from impact_reports.metric_cards import USUAL_WINDOWS
+from impact_schemas import wording
+from impact_schemas.wording import Unit, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

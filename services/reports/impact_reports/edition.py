@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from impact_reports import charts, csv_text, definitions, metric_cards, wording
+from impact_reports import charts, csv_text, definitions, metric_cards
 from impact_reports.charts import Bar
-from impact_reports.metric_cards import Figure, figure, of_metric, units_of
+from impact_reports.metric_cards import Figure, figure, of_metric
 from impact_reports.periods import Period
 from impact_reports.unknowns import of_edition
+from impact_schemas import wording
+from impact_schemas.wording import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from impact_reports.metric_cards import TargetSays
     from impact_reports.queries import Row, Rows
     from impact_reports.unknowns import Unknown
-    from impact_reports.wording import Unit
+    from impact_schemas.wording import Unit
 
 FORMAT = 1
 WITHOUT_STAKEHOLDER = "_all"  # no name of the catalog begins with _

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from impact_reports import charts, metric_cards, wording
-from impact_reports.metric_cards import figure, of_metric, units_of
+from impact_reports import charts, metric_cards
+from impact_reports.metric_cards import figure, of_metric
+from impact_schemas import wording
+from impact_schemas.wording import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from impact_reports.queries import Row, Rows
-    from impact_reports.wording import Unit
+    from impact_schemas.wording import Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from impact_reports import charts, wording
+from impact_reports import charts
 from impact_reports.charts import Bar, Forecast, LineChart, Mark, Point
-from impact_reports.wording import Unit
+from impact_schemas import wording
+from impact_schemas.wording import Unit, units_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from impact_reports.queries import Row, Rows
 
@@ -109,24 +110,6 @@ def cards(rows: Rows) -> list[Card]:
 def of_metric(rows: Iterable[Row], metric: Row) -> list[Row]:
     """Those rows that are about `metric` of its product."""
     return [row for row in rows if row["metric"] == metric["metric"] and row["product"] == metric["product"]]
-
-
-def units_of(metrics: Iterable[Row]) -> dict[tuple[str, str], Unit]:
-    """How each metric's values are written: a ratio of like by like is a percentage."""
-    metrics = list(metrics)
-    codes = {(row["product"], row["metric"]): row["unit"] for row in metrics}
-    return {
-        (row["product"], row["metric"]): Unit(row["unit"], percent=_is_share(row, codes)) for row in metrics
-    }
-
-
-def _is_share(metric: Row, codes: Mapping[tuple[str, str], str]) -> bool:
-    """kg/kg, or no unit and two parts of the same unit."""
-    above, _, below = metric["unit"].partition("/")
-    ratio = json.loads(metric["definition"]).get("ratio") or {}
-    # a public page does not know the parts that are internal
-    parts = {codes[name] for part in ratio.values() if (name := (metric["product"], part)) in codes}
-    return above == below or (metric["unit"] == "1" and bool(ratio) and len(parts) <= 1)
 
 
 def figure(row: Row | None, unit: Unit) -> Figure:

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from impact_reports import charts, gaps, metric_cards, unknowns, wording
+from impact_reports import charts, gaps, metric_cards, unknowns
 from impact_reports.charts import Bet
-from impact_reports.metric_cards import Card, Series, TargetSays, units_of
-from impact_reports.wording import Unit
+from impact_schemas import wording
+from impact_schemas.wording import Unit, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from impact_reports.gaps import Gap
+    from impact_reports.metric_cards import Card, Series, TargetSays
     from impact_reports.queries import Row, Rows
 
 QUADRANTS = {

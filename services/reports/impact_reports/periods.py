@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from impact_reports import wording
+from impact_schemas import wording
 
 _NAME = re.compile(r"(?P<year>20[0-9]{2})(-(Q(?P<quarter>[1-4])|(?P<month>0[1-9]|1[0-2])))?")
 MONTHS = {"month": 1, "quarter": 3, "year": 12}

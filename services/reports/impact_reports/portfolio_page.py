@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from impact_reports import metric_cards, mission_page, wording
+from impact_reports import metric_cards, mission_page
+from impact_schemas import wording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from impact_reports import wording
+from impact_schemas import wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,9 +16,10 @@ from impact_aggregator.mission.guards import length_in_order
 from impact_aggregator.mission.pairs import pairs
 from impact_aggregator.mission.segments import groups, split_of
 from impact_aggregator.mission.trends import Known, is_followed, length_of
-from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
+from impact_aggregator.mission.violations import Judgement, ViolationRow, since_when
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
+from impact_schemas import wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -127,12 +128,15 @@ def _divergence(board: Board, rule: _Rule, businesses: Iterable[str]) -> Judgeme
         return Judgement(subject, is_known=bool(known))
     since, is_traced = since_when(board.now, lambda at: _were_apart(board, rule.impact, partners, at))
     first, (change, of_business) = next(iter(apart.items()))
-    gains = ", ".join(f"{metrics[one.business].title} from {_moved(pair[1])}" for one, pair in apart.items())
+    gains = ", ".join(
+        f"{metrics[one.business].title} from {_moved(board, one.business, pair[1])}"
+        for one, pair in apart.items()
+    )
     row = ViolationRow(
         *(board.product, *subject, since, "divergence", first.window, None),
         *(to_nanos(change.relative), to_nanos(of_business.relative)),
-        f"Over {first.span // DAY} days {metrics[rule.impact].title} got worse, from {_moved(change)},"
-        f" while business got better: {gains}",
+        f"Over {first.span // DAY} days {metrics[rule.impact].title} got worse,"
+        f" from {_moved(board, rule.impact, change)}, while business got better: {gains}",
         rule.severity,
     )
     return Judgement(subject, is_known=True, row=row, is_traced=is_traced)
@@ -204,12 +208,13 @@ def _group(board: Board, name: str, segment: str, window: str, total: _Change | 
     row = ViolationRow(
         *(board.product, rule, name, segment, since, "left_behind", window, None),
         *(to_nanos(change.after.value), to_nanos(change.before.value)),
-        f"Over {span // DAY} days {board.catalog.metrics[name].title} went from {_moved(total)} in total,"
-        f" but from {_moved(change)} for {group}",
+        f"Over {span // DAY} days {board.catalog.metrics[name].title} went"
+        f" from {_moved(board, name, total)} in total, but from {_moved(board, name, change)} for {group}",
         "warning",
     )
     return Judgement(subject, is_known=True, row=row, is_traced=is_traced)
 
 
-def _moved(change: _Change) -> str:
-    return f"{shown(change.before.value)} to {shown(change.after.value)}"
+def _moved(board: Board, name: str, change: _Change) -> str:
+    unit = wording.unit_in(board.catalog.metrics, name)
+    return f"{unit.of(change.before.value)} to {unit.of(change.after.value)}"

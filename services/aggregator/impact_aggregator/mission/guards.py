@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from impact_aggregator.mission import estimates
 from impact_aggregator.mission.board import to_nanos
 from impact_aggregator.mission.segments import segment_of
-from impact_aggregator.mission.violations import Judgement, ViolationRow, shown, since_when
+from impact_aggregator.mission.violations import Judgement, ViolationRow, since_when
 from impact_aggregator.rules import TOTAL
 from impact_aggregator.sketches import EXACT_LIMIT
 from impact_aggregator.windows import ALL_TIME, WINDOWS
+from impact_schemas import wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +73,11 @@ def _bound(board: Board, bound: _Bound) -> Judgement:
     since, is_traced = since_when(board.now, lambda at: _passed(bound, trend.at(at)))
     interval = estimates.interval(estimates.kind_of(board.catalog, metric), cell.known)
     is_sure = interval is None or not interval.low <= bound.limit <= interval.high
-    detail = f"{metric.title} is {shown(value)} over {bound.window}; the bound is {shown(bound.limit)}"
+    unit = wording.unit_in(board.catalog.metrics, bound.metric)
+    detail = (
+        f"{metric.title} is {unit.of(value)} over {wording.window(bound.window)};"
+        f" the bound is {unit.of(bound.limit)}"
+    )
     row = ViolationRow(
         *(board.product, *subject, since, "guardrail", bound.window, None),
         *(to_nanos(value), to_nanos(bound.limit)),
@@ -124,12 +129,16 @@ def _judge(board: Board, rule: str, pairs: list[_Pair]) -> Judgement:
         return Judgement(subject, is_known=bool(values))
     since, is_traced = since_when(board.now, lambda at: _exceeded(board, broken, at))
     part, whole = values[broken]
-    titles = board.catalog.metrics[broken.part].title, board.catalog.metrics[broken.whole].title
+    metrics, names = board.catalog.metrics, (broken.part, broken.whole)
+    titles = [metrics[name].title for name in names]
+    units = [wording.unit_in(metrics, name) for name in names]
     row = ViolationRow(
         *(board.product, *subject, since, "consistency", broken.window, None),
         *(to_nanos(part.value), to_nanos(whole.value)),
-        f"{titles[0]} over {broken.window} is {shown(part.value)}, more than {titles[1]} over"
-        f" {broken.of_window}, which is {shown(whole.value)}: events are missing, or in the wrong metric",
+        f"{titles[0]} over {wording.window(broken.window)} is {units[0].of(part.value)},"
+        f" more than {titles[1]} over {wording.window(broken.of_window)}, which is"
+        f" {units[1].of(whole.value)}:"
+        " events are missing, or in the wrong metric",
         "critical",
     )
     return Judgement(subject, is_known=True, row=row, is_traced=is_traced)

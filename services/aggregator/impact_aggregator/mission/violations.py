@@ -86,8 +86,3 @@ def since_when(now: int, held: Callable[[int], bool | None]) -> tuple[int, bool]
             return at, found is not None
         at -= DAY
     return at, False
-
-
-def shown(value: float) -> str:
-    """A number in a sentence."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_reports import wording
 from impact_reports.definitions import rule
-from impact_reports.wording import THIN, Unit
+from impact_schemas import wording
+from impact_schemas.wording import THIN, Unit, unit_of
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ from impact_reports.wording import THIN, Unit
         (Decimal("17.634"), "17.6"),
         (Decimal("0.0186"), "0.0186"),
         (Decimal("1234.5"), "1,234"),
+        (Decimal("999.6"), "1,000"),
         (-3, "\u22123"),
         (Decimal("100.0"), "100"),
     ],
@@ -66,6 +67,42 @@ def test_the_exact_value_is_kept(value: Decimal) -> None:
 )
 def test_units_are_words(unit: Unit, value: Decimal, words: str) -> None:
     assert unit.of(value).replace(THIN, " ") == words.replace(THIN, " ")
+
+
+@pytest.mark.parametrize(
+    ("code", "ratio_of", "is_share"),
+    [
+        ("1", ["1", "1"], True),
+        ("1", ["{person}", "kg"], False),
+        ("1", None, False),
+        ("kg/kg", ["kg", "kg"], True),
+        ("kg/{garment}", ["kg", "{garment}"], False),
+        ("1", [], True),  # of parts that are not shown
+    ],
+)
+def test_a_ratio_of_like_by_like_is_a_percentage(
+    code: str, ratio_of: list[str] | None, *, is_share: bool
+) -> None:
+    assert unit_of(code, ratio_of).percent is is_share
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        ("0", "0"),
+        ("0.280932", "28.1"),
+        ("0.2", "20"),
+        ("0.044350", "4.4"),
+        ("0.0044350", "0.44"),
+        ("0.000491", "0.049"),
+        ("0.9996", "99.96"),  # not everybody
+        ("1", "100"),
+        ("12.5", "1,250"),
+        ("-0.0666", "\u22126.7"),
+    ],
+)
+def test_a_share_is_written_to_a_tenth_of_a_percent_unless_that_hides_it(share: str, words: str) -> None:
+    assert wording.percent(Decimal(share)) == f"{words}{THIN}%"
 
 
 def test_a_change_of_a_rate_is_in_percentage_points() -> None:

@@ -1,4 +1,4 @@
-"""Numbers, units, windows, segments and days in plain words."""
+"""Numbers, units, windows, segments and days in plain words: the same on pages, in terminals, in alerts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import date, datetime
+
+    from impact_schemas.catalog import Metric
 
 Value = Decimal | float | int
 
@@ -94,17 +96,20 @@ class Unit:
         """Whether it is an amount of money, not for each of something."""
         return _MONEY.fullmatch(self.code) is not None
 
-    def of(self, value: Value) -> str:
-        """The value with its unit: '5.2 million people', 'USD 1.2 million', '12.3 %'."""
+    def parts(self, value: Value) -> tuple[str, str, str]:
+        """What stands before the number, the number, and what stands after it, with their spaces."""
         if self.percent:
-            return f"{number(float(value) * 100)}{THIN}%"
+            return "", _hundredths(value), f"{THIN}%"
         money, _, each = self.code.partition("/")
         if _MONEY.fullmatch(money):
-            text = f"{money}{THIN}{number(value)}"
-            return f"{text} per {_unit_word(each, one=True)}" if each else text
+            return f"{money}{THIN}", number(value), f" per {_unit_word(each, one=True)}" if each else ""
         words = self.words(one=value == 1)
         gap = THIN if len(words) <= SHORT else " "  # a long word may stand on the next line
-        return f"{number(value)}{gap}{words}" if words else number(value)
+        return "", number(value), f"{gap}{words}" if words else ""
+
+    def of(self, value: Value) -> str:
+        """The value with its unit: '5.2 million people', 'USD 1.2 million', '12.3 %'."""
+        return "".join(self.parts(value))
 
     def or_unknown(self, value: Value | None) -> str:
         """The value with its unit, or that it is not known."""
@@ -117,21 +122,15 @@ class Unit:
     def change(self, value: Value) -> str:
         """The same of a difference: '+2.1 percentage points'."""
         sign = "+" if value > 0 else ""
-        if self.percent:
-            return f"{sign}{number(float(value) * 100)} percentage points"
-        return sign + self.of(value)
+        return sign + (f"{_hundredths(value)} percentage points" if self.percent else self.of(value))
 
     def span(self, low: Value, high: Value) -> str:
         """Two values, the unit said once: '14.7 to 18.1 %'."""
-        if self.percent:
-            return f"{number(float(low) * 100)} to {self.of(high)}"
-        return f"{number(low)} to {self.of(high)}"
+        return f"{self.parts(low)[1]} to {self.of(high)}"
 
     def change_span(self, low: Value, high: Value) -> str:
         """The same of two differences."""
-        if self.percent:
-            return f"{number(float(low) * 100)} to {number(float(high) * 100)} percentage points"
-        return f"{number(low)} to {self.of(high)}"
+        return f"{self.parts(low)[1]} to {self.change(high).removeprefix('+')}"
 
     def words(self, *, one: bool = False) -> str:
         """The unit alone: 'people', 'kg CO₂e', 'kg per garment'; '' for a plain number."""
@@ -140,6 +139,43 @@ class Unit:
         above, _, below = self.code.partition("/")
         words = _unit_word(above, one=one)
         return f"{words} per {_unit_word(below, one=True)}".strip() if below else words
+
+
+def unit_of(code: str, ratio_of: Iterable[str] | None) -> Unit:
+    """A ratio of like by like is a percentage: kg/kg, or no unit and two parts of the same unit.
+
+    `ratio_of` has the units of both parts, as far as they are known; it is None of what is no ratio.
+    """
+    above, _, below = code.partition("/")
+    return Unit(code, percent=above == below or (code == "1" and _are_alike(ratio_of)))
+
+
+def _are_alike(units: Iterable[str] | None) -> bool:
+    return units is not None and len(set(units)) <= 1
+
+
+def unit_in(metrics: Mapping[str, Metric], name: str) -> Unit:
+    """How the values of one of a catalog's metrics are written."""
+    metric = metrics[name]
+    parts = [metrics[part].unit for part in metric.derived_from]
+    return unit_of(metric.unit, None if metric.ratio is None else parts)
+
+
+def units_of(metrics: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Unit]:
+    """How the values of each metric of the view `metrics` are written, by product and metric."""
+    metrics = list(metrics)
+    codes = {(row["product"], row["metric"]): row["unit"] for row in metrics}
+    return {
+        name: unit_of(codes[name], _ratio_of(row, codes)) for name, row in zip(codes, metrics, strict=True)
+    }
+
+
+def _ratio_of(metric: Mapping[str, Any], codes: Mapping[tuple[str, str], str]) -> list[str] | None:
+    """Without the units of parts that are not shown here: a public page has no internal metrics."""
+    ratio = json.loads(metric["definition"]).get("ratio")
+    if not ratio:
+        return None
+    return [codes[name] for part in ratio.values() if (name := (metric["product"], part)) in codes]
 
 
 def _unit_word(code: str, *, one: bool) -> str:
@@ -176,7 +212,7 @@ def number(value: Value) -> str:
     for scale, word in _SCALES:
         if exact >= scale * Decimal("0.9995"):
             return f"{_short(exact / scale)} {word}"
-    if exact == exact.to_integral_value() or exact >= 10**_FRACTION:
+    if exact == exact.to_integral_value() or exact >= 10**_FRACTION - Decimal("0.5"):
         return f"{exact:,.0f}"
     return _short(exact)
 
@@ -190,7 +226,19 @@ def _short(value: Decimal) -> str:
 
 def percent(share: Value) -> str:
     """A share of 1 as '12.3 %'."""
-    return f"{number(float(share) * 100)}{THIN}%"
+    return f"{_hundredths(share)}{THIN}%"
+
+
+def _hundredths(share: Value) -> str:
+    """One decimal; of what is below 1 % two digits; what is nearly everything is not written as 100."""
+    exact = Decimal(str(share)) * 100
+    size = abs(exact)
+    if size >= 10**_FRACTION:
+        return number(exact)
+    short = size if size < 1 else 100 - size if 99 < size < 100 else Decimal(1)
+    text = f"{size:.{min(1 - short.adjusted(), 9) if short else 0}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return MINUS + text if exact < 0 else text
 
 
 def relative(change: Value) -> str:
