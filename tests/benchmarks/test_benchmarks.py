@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import aggregator, embedded, growth, reading, results, rivals, stages
+from benchmarks import aggregator, embedded, growth, plan, reading, results, rivals, scale, stages
 from benchmarks.process import run_apart
 from benchmarks.results import Row
 from impact_database import migrate
@@ -100,7 +101,22 @@ def test_the_page_shows_what_missed_its_target(tmp_path: Path) -> None:
         Row("Part", "fast", 1.234, "us", "", "<= 2 us", met=True),
         Row("Part", "slow", 1234.5, "us", "", "<= 2 us", met=False),
     ]
-    page = tmp_path / "performance.md"
-    results.write(rows, {"Part": "how"}, "A run.", page, tmp_path / "performance.json")
+    page, data = tmp_path / "performance.md", tmp_path / "performance.json"
+    results.write({"part": results.measured("Part", "how", rows, 60, quick=False)}, page, data)
     assert "| slow | 1,234 us |  | <= 2 us | **no** |" in page.read_text()
     assert "| fast | 1.23 us |  | <= 2 us | yes |" in page.read_text()
+
+
+def test_a_section_measured_alone_leaves_the_others_on_the_page(tmp_path: Path) -> None:
+    data = tmp_path / "performance.json"
+    one, other = (
+        results.measured(title, "how", [Row(title, "figure", 1.0, "us")], 60, quick=False)
+        for title in ("One", "Other")
+    )
+    results.write({"one": one, "other": other}, None, data)
+    assert results.read(data) == {"one": one, "other": other}
+
+
+def test_many_events_are_counted_verified_and_counted_again_after_a_loss() -> None:
+    rows = scale.run(replace(plan.quick(lambda _: None), scale_events=4_000))
+    assert [row.met for row in rows if row.target] == [True, True, True]

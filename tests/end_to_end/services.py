@@ -42,13 +42,15 @@ def flight_events(folder: Path) -> Path:
     return path
 
 
-def wait_until(look: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
+def wait_until(
+    look: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, pause_s: float = 0.1
+) -> None:
     """Returns when `look` finds something true."""
     deadline = time.monotonic() + timeout_s
     while not look():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {timeout_s:.0f} s")
-        time.sleep(0.1)
+        time.sleep(pause_s)
 
 
 class Process:
@@ -105,6 +107,12 @@ class Process:
     def metrics(self) -> str:
         """What Prometheus would scrape."""
         return httpx.get(f"{self.url}/metrics", timeout=5, verify=False).text
+
+    def peak_memory_bytes(self) -> int:
+        """The most that the process ever held."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
 
     def has_died(self) -> bool:
         """Whether it was ended by kill -9."""
@@ -211,12 +219,6 @@ class Embedded(Service):
         self.door.start()
         self.key_of = json.loads((self.data / "keys.json").read_text())
 
-    def peak_memory_bytes(self) -> int:
-        """The most that the process ever held."""
-        status = Path(f"/proc/{self.door.pid}/status").read_text()
-        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) * 1024
-
 
 class Production(Service):
     """Migrate, ingest and aggregators over Kafka and PostgreSQL."""
@@ -233,7 +235,7 @@ class Production(Service):
     ) -> None:
         super().__init__(folder, database_url)
         self._catalog = catalog
-        topic = f"events.{time.time_ns()}"
+        self.topic = topic = f"events.{time.time_ns()}"
         self._settings = {
             "IMPACT_CATALOG": str(catalog),
             "IMPACT_EVENT_LOG": f"kafka://{kafka.bootstrap}",
@@ -261,7 +263,7 @@ class Production(Service):
         for process in (self.door, *self.aggregators):
             process.stop(signal.SIGKILL)
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, timeout_s: float = 60) -> str:
         """One command of `impact` with the production settings."""
         done = subprocess.run(
             [*IMPACT, *command],
@@ -269,11 +271,21 @@ class Production(Service):
             env={**os.environ, **self._settings},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout_s,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def drop_schema(self) -> None:
+        """Loses all that was counted, and the keys."""
+        asyncio.run(self._drop_schema())
+
+    async def _drop_schema(self) -> None:
+        engine = connect(self.database_url)
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP SCHEMA impact CASCADE"))
+        await engine.dispose()
 
     def start_aggregator(self, name: str) -> Process:
         """One more aggregator of the group."""

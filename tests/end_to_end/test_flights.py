@@ -90,7 +90,7 @@ def test_every_number_of_the_embedded_service_equals_plain_sql(tmp_path: Path) -
         )
         assert after == before
         assert service.rows("SELECT * FROM metric_buckets ORDER BY 1, 2, 3, 4, 5, 6") == buckets
-        assert service.peak_memory_bytes() < 1024**3
+        assert service.door.peak_memory_bytes() < 1024**3
 
 
 @pytest.mark.timeout(600)
