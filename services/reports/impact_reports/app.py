@@ -34,7 +34,7 @@ _POLICY = (
 )
 _HEADERS = (
     (b"content-security-policy", "; ".join(_POLICY).encode()),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with no-referrer browsers send forms with the origin null
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
