@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from impact_cli import partner_journal
-from impact_cli.partner_mapping import row_id
+from impact_schemas.partner_rows import row_id
 from tests.cli.in_process import impact
 from tests.cli.service import Service, wait_until
 from tests.cli.test_send import Answer, Door, accept_all

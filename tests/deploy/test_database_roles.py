@@ -15,6 +15,7 @@ from deploy.grafana.panels import FOLDER
 from impact_database import migrate
 from impact_database.engine import connect
 from impact_database.event_status import SqlEventStatus
+from impact_reports.partner_store import Noted, PartnerStore, Run
 from impact_schemas.views import VIEWS
 
 if TYPE_CHECKING:
@@ -22,6 +23,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+RUN = Run(
+    importid="i",
+    product="water",
+    form="f",
+    source="/water/1",
+    kind="send",
+    file="f.csv",
+    digest="",
+    key_id="k",
+    stamp_time="2026-01-01T00:00:00.000000Z",
+    state="running",
+    started_at=0,
+    seen_at=0,
+)
+STEP = Noted("row-1", ("a",), "new", 0, "row-1", None, "{}", before_known=True)
 
 
 @asynccontextmanager
@@ -85,14 +103,22 @@ async def test_ingest_sees_the_keys_and_no_numbers(migrated: URL) -> None:
                 await connection.execute(text(statement))
 
 
-async def test_reports_see_the_views_and_the_keys_and_write_nothing(migrated: URL) -> None:
+async def test_reports_see_the_views_and_the_keys_and_write_only_the_journal_of_files(migrated: URL) -> None:
     async with logged_in(migrated, "impact_reports") as connection:
         for view in VIEWS:
             columns = ", ".join(column.name for column in view.columns if column.name != "payload")
             await connection.execute(text(f"SELECT {columns} FROM {view.name}"))
         await connection.execute(text("SELECT * FROM api_key"))
         await migrate.check(connection.engine)
+        store = PartnerStore(connection.engine, lambda: 0)
+        assert await store.forms("water") == []
+        await store.begin(RUN)
+        await store.note(RUN.importid, [STEP])
+        await store.settle(RUN, [STEP._replace(state="accepted")])
+        await store.end(RUN.importid, "done")
+        assert [one.accepted for one in await store.runs("water")] == [1]
     for statement in (
+        "INSERT INTO import_form VALUES ('water', 'f', 'F', '{}')",
         "SELECT 1 FROM bucket",
         "SELECT payload FROM quarantined_events",
         "DELETE FROM api_key",

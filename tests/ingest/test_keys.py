@@ -54,6 +54,23 @@ async def test_a_key_without_the_scope_write_may_not_write(service: Service) -> 
     assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
 
 
+async def test_a_key_for_imports_may_ask_for_verdicts_and_no_more(
+    service: Service, writer: MemoryWriter
+) -> None:
+    service.key = service.keys.make("water", scopes="import")
+    asked = await service.send([an_event()], params={"dry_run": "true"})
+    assert (asked.status_code, asked.json()["accepted"]) == (200, 1)
+    assert (await service.send([an_event()])).status_code == 403
+    service.key = service.keys.make("water", scopes="read")
+    assert (await service.send([an_event()], params={"dry_run": "true"})).status_code == 403
+    assert not writer.records
+
+
+async def test_the_scope_admin_may_write(service: Service) -> None:
+    service.key = service.keys.make("water", scopes="admin")
+    assert (await service.send([an_event()])).status_code == 202
+
+
 async def test_two_keys_of_a_product_live_side_by_side(service: Service) -> None:
     for key in (service.key, service.keys.make("water")):
         service.key = key

@@ -31,6 +31,7 @@ _FOR_INGEST = {
     "event_identity": "(identity)",
     "quarantine": "(product, event_source, event_id)",
 }
+_JOURNAL = ("import_run", "import_row", "import_step")  # the only tables that impact_reports writes
 
 _MIGRATE_LOCK = 0x1A9AC7  # any constant: two migrations at once would trip over each other
 
@@ -82,7 +83,7 @@ def _remake_views(connection: Connection) -> None:
 
 
 def _grant(connection: Connection) -> None:
-    """Views for impact_reader (analysts, Grafana); for impact_reports keys too; what impact_ingest needs."""
+    """Views for impact_reader (analysts, Grafana); what impact_reports and impact_ingest need besides."""
     present = set(connection.scalars(text("SELECT rolname FROM pg_roles WHERE rolname LIKE 'impact%'")))
     for role in present & {"impact_reader", "impact_reports", "impact_ingest"}:
         connection.execute(text(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"))
@@ -92,7 +93,9 @@ def _grant(connection: Connection) -> None:
             columns = ", ".join(column.name for column in view.columns if column.name not in hidden)
             connection.execute(text(f"GRANT SELECT ({columns}) ON {view.name} TO {role}"))
     if "impact_reports" in present:
-        connection.execute(text("GRANT SELECT ON api_key, alembic_version TO impact_reports"))
+        connection.execute(text("GRANT SELECT ON api_key, alembic_version, import_form TO impact_reports"))
+        journal = ", ".join(_JOURNAL)
+        connection.execute(text(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {journal} TO impact_reports"))
     if "impact_ingest" in present:
         for table, columns in _FOR_INGEST.items():
             connection.execute(text(f"GRANT SELECT {columns} ON {table} TO impact_ingest"))

@@ -282,6 +282,15 @@ metric_dimension = Table(
     sqlite_with_rowid=False,
 )
 
+import_form = Table(
+    "import_form",  # files that partners send: how their rows become events
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("form", String, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("definition", Text, nullable=False),  # JSON: see impact_schemas.partner_template
+)
+
 series = Table(
     "series",
     metadata,
@@ -767,6 +776,68 @@ log_hole = Table(
     Column("last_offset", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("found_at", Instant, nullable=False),
+)
+
+# --- what partners sent over the pages: nothing personal is in it ------------------------------------
+
+import_run = Table(
+    "import_run",
+    metadata,
+    Column("importid", String, primary_key=True),
+    Column("product", String, nullable=False),
+    Column("form", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("kind", String, nullable=False),  # send, undo
+    Column("file", Text, nullable=False),  # its name; of an undo: the import that it takes back
+    Column("digest", String, nullable=False),  # SHA-256 of the file
+    Column("key_id", String, nullable=False),  # the key that approved it
+    Column("stamp_time", String, nullable=False),  # of its corrections, RFC 3339
+    Column("state", String, nullable=False),  # running, interrupted, done
+    Column("started_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),  # when the process that sends it was last heard of
+    Column("unchanged", Integer, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("wrong", Text, nullable=False),  # JSON array of [line, column] that were not sent
+    Index("import_run_by_time", "product", "started_at"),
+    # one at a time: two would not know of each other's rows
+    Index(
+        "import_run_running",
+        "product",
+        "source",
+        unique=True,
+        postgresql_where=text("state = 'running'"),
+        sqlite_where=text("state = 'running'"),
+    ),
+)
+
+import_row = Table(
+    "import_row",  # what was sent of a row last
+    metadata,
+    Column("product", String, primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("row_id", String, primary_key=True),  # the id of its first event, which follows from its key
+    Column("row_key", Text, nullable=False),  # JSON array; null in place of a cell that the log does not keep
+    Column("generation", Integer, nullable=False),
+    Column("event_id", String, nullable=False),  # of the event that holds now
+    Column("content", Text),  # JSON, with pseudonyms of its own; null: taken back
+    Column("importid", String, nullable=False),
+)
+
+import_step = Table(
+    "import_step",  # what an import did to one row
+    metadata,
+    Column("importid", String, primary_key=True),
+    Column("row_id", String, primary_key=True),
+    Column("row_key", Text, nullable=False),
+    Column("action", String, nullable=False),  # new, changed, retracted
+    Column("generation", Integer, nullable=False),  # after it
+    Column("event_id", String, nullable=False),  # after it
+    Column("before", Text),
+    Column("after", Text),
+    Column("before_known", Boolean, nullable=False),
+    Column("state", String, nullable=False),  # waiting, accepted, rejected
+    Column("problem", Text),
+    Index("import_step_by_row", "row_id"),
 )
 
 # --- access -------------------------------------------------------------------------------------------

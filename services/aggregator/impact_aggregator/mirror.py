@@ -1,4 +1,4 @@
-"""What the catalogs say beside numbers, as tables: needs, bets, risks, stakeholders, factors, dimensions."""
+"""What the catalogs say beside numbers, as tables: needs, bets, risks, dimensions, partners' files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sqlalchemy import delete, insert
 
 from impact_schemas import numbers
 from impact_schemas.catalog.families import dimensions_of
-from impact_schemas.tables import bet, factor_value, metric_dimension, need, risk, stakeholder
+from impact_schemas.partner_template import describe
+from impact_schemas.tables import bet, factor_value, import_form, metric_dimension, need, risk, stakeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -101,6 +102,11 @@ def _dimensions(catalog: Catalog) -> Iterator[dict[str, object]]:
             yield {"metric": metric, "dimension": dimension, "position": position}
 
 
+def _imports(catalog: Catalog) -> Iterator[dict[str, object]]:
+    for name, one in catalog.imports.items():
+        yield {"form": name, "title": one.title, "definition": describe(catalog, one)}
+
+
 _TABLES: dict[Table, Callable[[Catalog], Iterator[dict[str, object]]]] = {
     need: _needs,
     bet: _bets,
@@ -108,4 +114,5 @@ _TABLES: dict[Table, Callable[[Catalog], Iterator[dict[str, object]]]] = {
     stakeholder: _stakeholders,
     factor_value: _factors,
     metric_dimension: _dimensions,
+    import_form: _imports,
 }

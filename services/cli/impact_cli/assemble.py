@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from impact_cli import catalogs, event_logs, logs
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from impact_aggregator.runner import Aggregator
     from impact_cli.operations import Check
+    from impact_cli.partner_door import HttpDoor
     from impact_eventlog.ports import EventLogWriter
     from impact_ingest.rules import Rules
     from impact_schemas.catalog import Catalog
@@ -153,7 +155,7 @@ async def _up(
             )
         )
         guard_metrics(door.app, settings)
-        pages = await stack.enter_async_context(_reports(settings))
+        pages = await stack.enter_async_context(_reports(_with_pages(settings, url_of(listening))))
 
         async def use(changed: Mapping[str, Catalog]) -> None:
             await ensure_keys(engine, folder / KEYS_FILE, changed)
@@ -230,9 +232,25 @@ async def _reports(settings: Settings) -> AsyncIterator[FastAPI]:
                 # without the setting everybody signs in again after a restart
                 session_key=key.get_secret_value().encode() if key else secrets.token_bytes(32),
                 open_to_all=is_loopback(settings.host),
+                door=_door_of_pages(settings),
             )
         finally:
             await keys.stop()
+
+
+def _with_pages(settings: Settings, url: str) -> Settings:
+    """In one process the pages send to their own port, and what they hash stays the same over a restart."""
+    key = settings.session_key or SecretStr(derive_key(settings.master_key(), "pages").hex())
+    return settings.model_copy(update={"ingest_url": settings.ingest_url or url, "session_key": key})
+
+
+def _door_of_pages(settings: Settings) -> HttpDoor | None:
+    """None: uploads are off. Without the key of the sessions resent rows would not be known again."""
+    if settings.ingest_url is None or settings.session_key is None:
+        return None
+    from impact_cli.partner_door import HttpDoor
+
+    return HttpDoor(settings.ingest_url)
 
 
 async def _answers(engine: AsyncEngine) -> bool:

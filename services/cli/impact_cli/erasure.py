@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from impact_aggregator.events import RETRACTION
 from impact_aggregator.protection.forgetting import forget_subject
@@ -23,12 +23,12 @@ from impact_eventlog import KeyedEvent
 from impact_eventlog.embedded import EmbeddedWriter
 from impact_schemas.erasure import REASON, erased, speaks_of
 from impact_schemas.identity import Identities, Pseudonyms
-from impact_schemas.tables import amendment, quarantine
+from impact_schemas.tables import amendment, import_row, import_run, import_step, quarantine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from impact_cli.settings import Settings
     from impact_eventlog import EventLogWriter
@@ -69,6 +69,7 @@ async def erase(
             await _count(settings, catalogs, engine, writer)
         async with engine.begin() as connection:
             await forget_subject(connection, product, pseudonym)
+            await _forget_rows(connection, product, {one.event_id for one in found})
         removed = await _clear_database(engine, product, pseudonym)
         rewritten = await _rewrite(writer, product, pseudonym) if isinstance(writer, EmbeddedWriter) else None
         return Erasure(pseudonym, len(found), removed, rewritten)
@@ -147,6 +148,21 @@ async def _quarantined(engine: AsyncEngine, product: str, pseudonym: str) -> int
     mine = (table.product == product) & table.payload.contains(pseudonym, autoescape=True)
     async with engine.connect() as connection:
         return len((await connection.execute(select(table.offset).where(mine))).all())
+
+
+async def _forget_rows(connection: AsyncConnection, product: str, event_ids: Collection[str]) -> None:
+    """What the journal of partners' files has of rows that were about the person at any time."""
+    of_product = select(import_run.c.importid).where(import_run.c.product == product)
+    steps = import_step.c
+    names = sorted(event_ids)
+    for some in (names[start : start + 500] for start in range(0, len(names), 500)):
+        mine = steps.importid.in_(of_product) & steps.event_id.in_(some)
+        rows = set((await connection.execute(select(steps.row_id).where(mine))).scalars())
+        about = steps.importid.in_(of_product) & steps.row_id.in_(rows)
+        blank = {"before": None, "after": None, "before_known": False, "row_key": "[]"}
+        await connection.execute(update(import_step).where(about).values(blank))
+        gone = (import_row.c.product == product) & import_row.c.event_id.in_(some)
+        await connection.execute(delete(import_row).where(gone))
 
 
 async def _clear_database(engine: AsyncEngine, product: str, pseudonym: str) -> int:

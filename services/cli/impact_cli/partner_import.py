@@ -10,21 +10,28 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx
 import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from impact_cli import partner_journal
-from impact_cli.partner_journal import Known, as_content, as_text
-from impact_cli.partner_mapping import Wrong, read_rows, row_id
-from impact_cli.partner_plan import Stamp, compare, new_event, step_to
-from impact_cli.send import RETRIED, SendError, send
+from impact_cli import partner_door, partner_journal
+from impact_cli.send import SendError, send
 from impact_cli.terminal import Refused, WrongUse
+from impact_schemas.partner_plan import (
+    ChangedRow,
+    Elsewhere,
+    Sender,
+    Stamp,
+    as_content,
+    as_text,
+    compare,
+    differences,
+    new_event,
+)
+from impact_schemas.partner_rows import Wrong, WrongFile, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,22 +39,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from impact_cli.partner_journal import Import, Journal, Key, Kind, Step
-    from impact_cli.partner_mapping import Row, RowMapping, Rows
+    from impact_cli.partner_journal import Import, Journal, Kind
     from impact_cli.send import Rejection, Target
+    from impact_schemas.catalog.row_mapping import RowMapping
+    from impact_schemas.partner_plan import Known, Step
+    from impact_schemas.partner_rows import Content, Key, Row, Rows
 
 CHUNK_STEPS = 500  # between two notes in the journal; `send` keeps all rejections of so many
 SHOWN = 20
-LOOKUPS_AT_ONCE = 8
-LOOKUP_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between attempts while the service is too busy
-COUNTED_OR_ON_THE_WAY = frozenset({"counted", "duplicate", "waiting"})
-
-
-class ChangedRow(msgspec.Struct, frozen=True):
-    """A row whose values differ from those that were sent; all are new if they were sent from elsewhere."""
-
-    key: list[str]
-    fields: dict[str, tuple[Any, Any]]  # name -> before, after
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -106,9 +105,11 @@ def run(
     command goes on from there.
     """
     try:
-        rows = read_rows(file.read_bytes(), mapping)
+        rows = read_csv(file.read_bytes(), mapping)
     except OSError as error:
         raise WrongUse(f"cannot read {file}: {error.strerror}") from error
+    except WrongFile as error:
+        raise WrongUse(str(error)) from error
     with partner_journal.opened(journal) as opened, _told():
         return asyncio.run(_Sending(opened, mapping, _server(url), target).file(file.name, rows, options))
 
@@ -190,7 +191,8 @@ class _Outbox:
         rows = {
             source: self._journal.rows(self._server, source) for source in {step.source for step in steps}
         }
-        later = {known.importid for step in steps if (known := rows[step.source][step.key])} - {importid}
+        now = [(rows[step.source][step.key], step.after) for step in steps]
+        later = {known.importid for known, after in now if known.content != after}
         if later:
             raise Refused(
                 f"rows of {importid} were changed since by {', '.join(sorted(later))}: "
@@ -198,7 +200,11 @@ class _Outbox:
             )
         stamp = _stamp(self._journal, f"import {importid} was taken back")
         back = [
-            step_to(step.source, step.key, rows[step.source][step.key], step.before, stamp)
+            Sender(step.source, stamp).step(
+                step.key,
+                rows[step.source][step.key],
+                None if step.before is None else as_content(step.before),
+            )
             for step in steps
             if step.before_known
         ]
@@ -215,13 +221,6 @@ class _Outbox:
         for one in known.values():
             if (one.kind, one.file, one.server) == ("undo", importid, self._server):
                 raise Refused(f"{importid} was taken back before, by {one.importid}")
-
-
-class _Elsewhere(NamedTuple):
-    """A row that the journal does not know and the service does. Not `counted`: it was taken back."""
-
-    generation: int
-    counted: bool
 
 
 class _Sending:
@@ -260,27 +259,13 @@ class _Sending:
         )
         if options.dry_run or not _may_send(report, options):
             return report
-        stamp = _stamp(self._journal, f"changed by {name}")
-        wanted: dict[Key, str | None] = {row.key: as_text(row.content) for row in (*plan.new, *plan.changed)}
+        sender = Sender(self._mapping.source, _stamp(self._journal, f"changed by {name}"))
+        wanted: dict[Key, Content | None] = {row.key: row.content for row in (*plan.new, *plan.changed)}
         if options.replace:
             wanted |= dict.fromkeys(plan.missing)
-        steps = [self._step(key, after, known, elsewhere, stamp) for key, after in wanted.items()]
-        rejected = await self._reached().write("send", name, stamp, steps)
-        return msgspec.structs.replace(report, importid=stamp.importid, rejected=rejected)
-
-    def _step(
-        self,
-        key: Key,
-        after: str | None,
-        known: Mapping[Key, Known],
-        elsewhere: Mapping[Key, _Elsewhere],
-        stamp: Stamp,
-    ) -> Step:
-        source = self._mapping.source
-        if (found := elsewhere.get(key)) is None:
-            return step_to(source, key, known.get(key), after, stamp)
-        before = Known(found.generation, None, "")
-        return step_to(source, key, before, after, stamp, before_known=not found.counted)
+        steps = [sender.step(key, known.get(key), after, elsewhere.get(key)) for key, after in wanted.items()]
+        rejected = await self._reached().write("send", name, sender.stamp, steps)
+        return msgspec.structs.replace(report, importid=sender.stamp.importid, rejected=rejected)
 
     def _reached(self) -> _Outbox:
         if self._outbox is None:
@@ -294,74 +279,24 @@ class _Sending:
         asked = [
             row for row in rows if row.key not in known or known[row.key].content != as_text(row.content)
         ]
-        dry = replace(self._target, dry_run=True)
         wrong = []
         for start in range(0, len(asked), CHUNK_STEPS):
             chunk = asked[start : start + CHUNK_STEPS]
             source = self._mapping.source
-            summary = await send([new_event(source, row.key, 0, row.content, "dry") for row in chunk], dry)
-            for one in summary.rejections:
+            events = [new_event(source, row.key, 0, row.content, "dry") for row in chunk]
+            for one in await partner_door.judge(self._target, events):
                 column = self._mapping.column_at(one.pointer)
                 wrong.append(Wrong(chunk[one.index].line, column, _said(one)))
         return wrong
 
-    async def _elsewhere(self, rows: Sequence[Row]) -> dict[Key, _Elsewhere]:
+    async def _elsewhere(self, rows: Sequence[Row]) -> dict[Key, Elsewhere]:
         """Which of these rows the service has, though the journal does not know them."""
         if self._target is None or not rows:
             return {}
-        async with httpx.AsyncClient(timeout=self._target.request_timeout_s) as client:
-            lookup = _Lookup(client, self._target, self._mapping.source)
-            found = await asyncio.gather(*(lookup.row(row.key) for row in rows))
-        return {row.key: one for row, one in zip(rows, found, strict=True) if one is not None}
+        return await partner_door.find(self._target, self._mapping.source, [row.key for row in rows])
 
 
-class _Lookup:
-    """Asks the service what became of events. A service that does not tell knows none."""
-
-    def __init__(self, client: httpx.AsyncClient, target: Target, source: str) -> None:
-        self._client = client
-        self._url = f"{_server(target.url)}/v1/events/status"
-        self._headers = {"Authorization": f"Bearer {target.key}"}
-        self._source = source
-        self._at_once = asyncio.Semaphore(LOOKUPS_AT_ONCE)
-        self._tells = True
-
-    async def row(self, key: Key) -> _Elsewhere | None:
-        generation = 0
-        while True:
-            status = await self._status(row_id(self._source, key, generation))
-            if status in COUNTED_OR_ON_THE_WAY:
-                return _Elsewhere(generation, counted=True)
-            if status != "retracted":
-                return _Elsewhere(generation - 1, counted=False) if generation else None
-            generation += 1
-
-    async def _status(self, event_id: str) -> str:
-        if not self._tells:
-            return "unknown"
-        async with self._at_once:
-            answer = await self._asked(event_id)
-        if answer.status_code in (404, 405):
-            self._tells = False
-            return "unknown"
-        if answer.status_code != 200:
-            raise SendError(f"{self._url} answered {answer.status_code}: {answer.text[:200]}")
-        return str(answer.json().get("status", "unknown"))
-
-    async def _asked(self, event_id: str) -> httpx.Response:
-        parameters = {"source": self._source, "id": event_id}
-        for pause in (*LOOKUP_PAUSES_S, None):
-            try:
-                answer = await self._client.get(self._url, params=parameters, headers=self._headers)
-            except httpx.TransportError as error:
-                raise SendError(f"no answer from {self._url}: {error}") from error
-            if pause is None or answer.status_code not in RETRIED:
-                break
-            await asyncio.sleep(pause)
-        return answer
-
-
-def _is_counted(elsewhere: Mapping[Key, _Elsewhere], row: Row) -> bool:
+def _is_counted(elsewhere: Mapping[Key, Elsewhere], row: Row) -> bool:
     return row.key in elsewhere and elsewhere[row.key].counted
 
 
@@ -382,28 +317,7 @@ def _said(one: Rejection) -> str:
 
 
 def _differences(row: Row, before: Known | None) -> ChangedRow:
-    after = _flat(as_text(row.content))
-    held = {} if before is None or before.content is None else _flat(before.content)
-    names = sorted(after.keys() | held.keys())
-    return ChangedRow(
-        list(row.key),
-        {name: (held.get(name), after.get(name)) for name in names if held.get(name) != after.get(name)},
-    )
-
-
-def _flat(text: str) -> dict[str, Any]:
-    """A content as its parts: time, subject, and each value of the data by its path."""
-    content = as_content(text)
-    parts = {"type": content.type, "time": content.time, "subject": content.subject}
-    return parts | dict(_leaves(content.data, "data"))
-
-
-def _leaves(data: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    for name, value in data.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}.{name}")
-        else:
-            yield f"{path}.{name}", value
+    return differences(row.key, None if before is None else before.content, as_text(row.content))
 
 
 # --- what is printed ------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -30,8 +29,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from impact_cli.partner_mapping import Content
 from impact_cli.terminal import Refused
+from impact_schemas.partner_plan import Known, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,9 +38,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from impact_schemas.partner_rows import Key
+
 Kind = Literal["send", "undo"]
-Action = Literal["new", "changed", "retracted"]
-Key = tuple[str, ...]
 
 _metadata = MetaData()
 _import = Table(
@@ -83,28 +82,6 @@ _step = Table(
 _encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
 
 
-class Known(msgspec.Struct, frozen=True):
-    """A row as it was sent last; `content` None: it was taken back."""
-
-    generation: int
-    content: str | None
-    importid: str
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One row's change and the events that make it; contents are JSON, None: the row is not there."""
-
-    source: str
-    key: Key
-    action: Action
-    generation: int
-    before: str | None
-    after: str | None
-    events: tuple[bytes, ...]
-    before_known: bool = True  # False: it was sent first from elsewhere
-    number: int = 0
-
-
 class Import(msgspec.Struct, frozen=True):
     """One file that was sent, or taken back."""
 
@@ -118,20 +95,6 @@ class Import(msgspec.Struct, frozen=True):
     retracted: int = 0
     rejected: int = 0
     waiting: int = 0
-
-
-def as_text(content: Content) -> str:
-    """The one way to write a content: equal contents are equal texts."""
-    return _encode(content).decode()
-
-
-def as_content(text: str) -> Content:
-    """What `as_text` wrote, numbers exact."""
-    plain: Any = _exact.decode(text)
-    return Content(plain["type"], plain["data"], plain.get("time"), plain.get("subject"))
-
-
-_exact = msgspec.json.Decoder(float_hook=Decimal)
 
 
 @contextmanager

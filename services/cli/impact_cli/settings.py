@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     port: Port = 8080
     metrics_port: Port = 9100
     metrics_token: SecretStr | None = None
+    ingest_url: Annotated[str | None, Field(pattern=r"^https?://[^/\s]+")] = None
     session_key: Annotated[SecretStr, Field(min_length=32)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

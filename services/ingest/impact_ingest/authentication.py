@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from impact_schemas.keys import ApiKey, KeyStore
 
 
+MAY_WRITE = frozenset({"write", "admin"})
+MAY_ASK = MAY_WRITE | {"import"}  # for verdicts, and what became of an event
+
+
 async def authenticate(header: bytes, keys: KeyStore, now: int) -> ApiKey:
-    """The key with scope `write` that the header carries. `now`: microseconds. Raises Problem 401 or 403."""
+    """The key that the header carries, if it may ask. `now`: microseconds. Raises Problem 401 or 403."""
     scheme, _, text = header.decode("latin-1").partition(" ")
     split_text = split_key(text.strip()) if scheme.lower() == "bearer" else None
     if split_text is None:
@@ -21,10 +25,19 @@ async def authenticate(header: bytes, keys: KeyStore, now: int) -> ApiKey:
     key = await keys.find(key_id)
     if key is None or not opens(key, secret, now):
         raise _unauthorized("The key is unknown, expired or revoked: make one with `impact keys create`.")
-    if "write" not in key.scopes:
+    _require(key, MAY_ASK)
+    return key
+
+
+def require_writer(key: ApiKey) -> None:
+    """Raises Problem 403."""
+    _require(key, MAY_WRITE)
+
+
+def _require(key: ApiKey, scopes: frozenset[str]) -> None:
+    if not key.scopes & scopes:
         detail = "The key may not write events: use one with the scope `write`."
         raise Problem(403, "scope_missing", detail)
-    return key
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -19,7 +19,7 @@ import structlog
 
 from impact_eventlog.ports import LogUnavailable, RecordTooLarge
 from impact_ingest.accept import Judge
-from impact_ingest.authentication import authenticate
+from impact_ingest.authentication import authenticate, require_writer
 from impact_ingest.body import ENCODINGS, Body, ClientGone, inflate
 from impact_ingest.envelope import Envelope
 from impact_ingest.problems import PROBLEM_JSON, Problem, too_large, unavailable
@@ -124,11 +124,13 @@ class Door:
             detail = f"{PATH} takes POST only."
             raise Problem(405, "method_not_allowed", detail, headers={"Allow": "POST"})
         key = await authenticate(headers.get(b"authorization", b""), parts.keys, parts.clock())
+        options = _options(scope["query_string"])
+        if not options.dry_run:
+            require_writer(key)
         rules = parts.rules.of(key.product)
         if rules is None:
             detail = f"The service has no catalog of {key.product}, so no event can be taken: add its file."
             raise Problem(403, "unknown_product", detail)
-        options = _options(scope["query_string"])
         room = self._admission.enter(key.product)
         try:
             mode, text = await self._text(headers, body, room)

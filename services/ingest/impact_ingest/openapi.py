@@ -72,7 +72,11 @@ def components() -> dict[str, Any]:
     return {
         "schemas": {**schemas, "CloudEvent": _CLOUD_EVENT, "Problem": _PROBLEM},
         "securitySchemes": {
-            "key": {"type": "http", "scheme": "bearer", "description": "A key with scope write."}
+            "key": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A key with scope write; for a dry run, import.",
+            }
         },
     }
 

@@ -79,7 +79,9 @@ def status_route(
     async def status(
         source: Annotated[str, Query(min_length=1, description="The event's `source`.")],
         id: Annotated[str, Query(min_length=1, description="The event's `id`.")],  # noqa: A002 (the contract's name)
-        authorization: Annotated[str, Header(description="Bearer, and a key with scope write.")] = "",
+        authorization: Annotated[
+            str, Header(description="Bearer, and a key with scope write or import.")
+        ] = "",
     ) -> JSONResponse:
         key = await authenticate(authorization.encode("latin-1", "replace"), keys, clock())
         identity = identities.of(key.product, source, id)

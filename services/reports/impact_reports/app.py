@@ -12,9 +12,12 @@ from fastapi.responses import Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from impact_reports import api, pages
+from impact_reports import api, pages, partner_routes
+from impact_reports.partner_files import PartnerFiles
+from impact_reports.partner_store import PartnerStore
 from impact_reports.problems import PROBLEM_JSON, Problem
 from impact_reports.sign_in import Access
+from impact_schemas.identity import derive_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Message, Receive, Scope, Send
 
+    from impact_reports.partner_door import Door
     from impact_schemas.keys import KeyStore
 
 log = structlog.get_logger()
@@ -54,10 +58,12 @@ def create_app(
     session_key: bytes,
     open_to_all: bool,
     clock: Callable[[], int] = micros_now,
+    door: Door | None = None,
 ) -> FastAPI:
-    """The service. It starts and stops nothing: engine and keys are the caller's.
+    """The service. It starts and stops nothing: engine, keys and door are the caller's.
 
     `open_to_all`: everybody may read everything, as on one's own machine; otherwise only `/public/` is open.
+    `door`: where partners' rows go that somebody approves; without it uploads are off.
     """
     access = Access(keys, session_key, clock, open_to_all=open_to_all)
     app = _GuardedApp(
@@ -69,7 +75,10 @@ def create_app(
         redoc_url=None,
     )
     app.include_router(api.routes(engine, access))
-    app.include_router(pages.routes(engine, access))
+    store = PartnerStore(engine, clock)
+    files = None if door is None else PartnerFiles(store, door, clock, derive_key(session_key, "files"))
+    app.include_router(pages.routes(engine, access, store))
+    app.include_router(partner_routes.routes(engine, access, store, files))
     for kind in (Problem, RequestValidationError, HTTPException, SQLAlchemyError, OSError, Exception):
         app.add_exception_handler(kind, _refuse)
     return app

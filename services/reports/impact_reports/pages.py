@@ -13,19 +13,20 @@ from fastapi.responses import RedirectResponse, Response
 from impact_reports import metric_cards, metric_page, mission_page, portfolio_page, public, queries
 from impact_reports.problems import Problem
 from impact_reports.queries import snapshot
-from impact_reports.sign_in import COOKIE, same_origin
+from impact_reports.sign_in import COOKIE, READ, same_origin
 from impact_reports.templating import ASSETS, asset, asset_path, templates
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from impact_reports.partner_store import PartnerStore
     from impact_reports.queries import Name, Rows, Snapshot
     from impact_reports.sign_in import Access
 
 NOT_FOUND = "There is no such product or metric: the first page has what there is."
 
 
-def routes(engine: AsyncEngine, access: Access) -> APIRouter:
+def routes(engine: AsyncEngine, access: Access, store: PartnerStore) -> APIRouter:
     """Every page but those under /public/ is for those whom `access` lets in."""
     router = APIRouter(include_in_schema=False)
 
@@ -44,7 +45,8 @@ def routes(engine: AsyncEngine, access: Access) -> APIRouter:
         viewer.require(product)
         async with snapshot(engine) as one:
             rows = await _mission_rows(one, product)
-        return _mission(request, rows, f"/products/{product}", signed_in=viewer.signed_in)
+        files = viewer.may_see_files and bool(await store.forms(product))
+        return _mission(request, rows, f"/products/{product}", signed_in=viewer.signed_in, files=files)
 
     @router.get("/products/{product}/metrics/{metric}")
     async def of_metric(
@@ -93,12 +95,14 @@ def routes(engine: AsyncEngine, access: Access) -> APIRouter:
         answer = RedirectResponse(_local(next), 303)
         forwarded = request.headers.get("x-forwarded-proto", request.url.scheme)
         try:
-            await access.sign_in(key, answer, secure=forwarded == "https")
+            viewer = await access.sign_in(key, answer, secure=forwarded == "https")
         except Problem as problem:
             trouble = problem.detail
             page = _html(request, "sign_in.html", next=_local(next), trouble=trouble, live=False)
             page.status_code = problem.status
             return page
+        if viewer.scopes is not None and not viewer.scopes & READ and _local(next) == "/":
+            answer.headers["location"] = f"/products/{viewer.product}/files"
         return answer
 
     @router.post("/sign-out")
@@ -144,12 +148,20 @@ async def _add_trends(one: Snapshot, rows: Rows, windows: dict[Name, str], days:
 
 
 def _mission(
-    request: Request, rows: Rows, base: str, *, signed_in: bool = False, public: bool = False
+    request: Request,
+    rows: Rows,
+    base: str,
+    *,
+    signed_in: bool = False,
+    public: bool = False,
+    files: bool = False,
 ) -> Response:
     if not rows["products"]:
         raise Problem(404, "not_found", NOT_FOUND)
     page = mission_page.page(rows)
-    return _html(request, "product.html", page=page, base=base, signed_in=signed_in, public=public)
+    return _html(
+        request, "product.html", page=page, base=base, signed_in=signed_in, public=public, files=files
+    )
 
 
 async def _metric_rows(

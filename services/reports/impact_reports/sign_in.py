@@ -1,4 +1,4 @@
-"""Who may see what: keys with the scope `read`, sent by programs or exchanged for a signed cookie."""
+"""Who may see and do what: keys sent by programs, or exchanged for a signed cookie."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 COOKIE = "impact_session"
 SESSION_S = 12 * 3600
 SECOND_US = 1_000_000
+READ = frozenset({"read", "admin"})
+FILES = frozenset({"import", "admin"})  # to see partners' files
+UPLOAD = FILES | {"write"}  # to have one looked at
+APPROVE = frozenset({"admin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,12 @@ class Viewer:
 
     product: str | None
     signed_in: bool = False
+    scopes: frozenset[str] | None = None  # None: all
+
+    @property
+    def may_see_files(self) -> bool:
+        """Whether partners' files are for them."""
+        return self.scopes is None or bool(self.scopes & FILES)
 
     def require(self, product: str) -> None:
         """Raises Problem 403."""
@@ -50,21 +60,45 @@ class Access:
         self._open = open_to_all
 
     async def viewer(self, request: Request) -> Viewer:
-        """By the request's key, else its cookie. Raises Problem 401 or 403."""
+        """Who may read numbers, by the request's key, else its cookie. Raises Problem 401 or 403."""
+        return _with(await self._who(request), READ, "read numbers: use one with the scope read")
+
+    async def partner(self, request: Request) -> Viewer:
+        """The same, who may see partners' files."""
+        return _with(await self._who(request), FILES, "see partners' files: use one with the scope import")
+
+    async def key(self, text: str, scopes: frozenset[str], product: str) -> ApiKey:
+        """The key that somebody gave for one deed. Raises Problem 401 or 403."""
+        found = await self._opened(
+            text, f"ask whoever runs the service for one: {_command(product, scopes)}."
+        )
+        Viewer(found.product).require(product)
+        if not found.scopes & scopes:
+            detail = f"This needs a key with another scope: {_command(product, scopes)}."
+            raise Problem(403, "scope_missing", detail)
+        return found
+
+    async def _who(self, request: Request) -> Viewer:
         header = request.headers.get("authorization")
         if header is not None:
             scheme, _, text = header.partition(" ")
-            return Viewer((await self._opened(text if scheme.lower() == "bearer" else "")).product)
-        key = await self._of_session(request.cookies.get(COOKIE, ""))
-        if key is not None:
-            return Viewer(key.product, signed_in=True)
+            key = await self._opened(text if scheme.lower() == "bearer" else "")
+            return Viewer(key.product, scopes=key.scopes)
+        of_session = await self._of_session(request.cookies.get(COOKIE, ""))
+        if of_session is not None:
+            return Viewer(of_session.product, signed_in=True, scopes=of_session.scopes)
         if self._open and _from_here(request):
             return Viewer(None)
         raise unauthorized("Send `Authorization: Bearer <key>` with a key that has the scope read.")
 
-    async def sign_in(self, text: str, response: Response, *, secure: bool) -> None:
+    async def sign_in(self, text: str, response: Response, *, secure: bool) -> Viewer:
         """Gives the holder of the key a session. Raises Problem 401 or 403."""
-        key = await self._opened(text.strip())
+        key = await self._opened(text)
+        viewer = _with(
+            Viewer(key.product, signed_in=True, scopes=key.scopes),
+            READ | FILES,
+            "see anything here: use one with the scope read, or import for partners' files",
+        )
         expires = self._clock() // SECOND_US + SESSION_S
         response.set_cookie(
             COOKIE,
@@ -74,13 +108,14 @@ class Access:
             samesite="lax",
             secure=secure,
         )
+        return viewer
 
-    async def _opened(self, text: str) -> ApiKey:
+    async def _opened(self, text: str, advice: str = "impact keys create --scope read.") -> ApiKey:
         parts = split_key(text.strip())
         key = None if parts is None else await self._keys.find(parts[0])
         if key is None or parts is None or not opens(key, parts[1], self._clock()):
-            raise unauthorized("The key is unknown, expired or revoked: impact keys create --scope read.")
-        return _readable(key)
+            raise unauthorized(f"The key is unknown, expired or revoked: {advice}")
+        return key
 
     async def _of_session(self, cookie: str) -> ApiKey | None:
         """The key of a session that is signed by us, not over, and whose key is still valid."""
@@ -118,10 +153,15 @@ def _from_here(request: Request) -> bool:
         return False
 
 
-def _readable(key: ApiKey) -> ApiKey:
-    if not key.scopes & {"read", "admin"}:
-        raise Problem(403, "scope_missing", "The key may not read numbers: use one with the scope read.")
-    return key
+def _command(product: str, scopes: frozenset[str]) -> str:
+    """What makes a key that will do."""
+    return f"impact keys create {product} --scope {' or '.join(sorted(scopes - {'write'}))}"
+
+
+def _with(viewer: Viewer, scopes: frozenset[str], deed: str) -> Viewer:
+    if viewer.scopes is not None and not viewer.scopes & scopes:
+        raise Problem(403, "scope_missing", f"The key may not {deed}.")
+    return viewer
 
 
 def same_origin(request: Request) -> None:

@@ -17,6 +17,7 @@ from impact_schemas.catalog.factors import FactorSet
 from impact_schemas.catalog.forms import EVENT_TYPE, NAME, SOURCE, DataPath, Day, Part, Text
 from impact_schemas.catalog.loop import Bet, Mission, Need, Risk, Stakeholder
 from impact_schemas.catalog.metric import Metric
+from impact_schemas.catalog.row_mapping import ImportForm
 
 _NAMED = Field(json_schema_extra={"propertyNames": {"pattern": NAME.pattern}})
 
@@ -85,3 +86,5 @@ class Catalog(Part):
     """factor sets: name -> {unit, source, editions or file}"""
     consistency: tuple[Consistency, ...] = ()
     """what must hold between metrics: {rule, part, whole}"""
+    imports: Annotated[dict[str, ImportForm], _NAMED] = Field(default_factory=dict)
+    """files that partners send: name -> {title, source, type, key, scope, time, subject, data, csv}"""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from impact_schemas.catalog.metric_rules import MetricRules
     from impact_schemas.catalog.models import Catalog, Consistency
 
-_NAMED = ("needs", "bets", "factors")
+_NAMED = ("needs", "bets", "factors", "imports")
 
 
 def check_product(

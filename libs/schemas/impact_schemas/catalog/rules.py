@@ -11,6 +11,7 @@ from impact_schemas.catalog.data_shape import DataShape, NoSuchPathError, schema
 from impact_schemas.catalog.document import Finding, Path
 from impact_schemas.catalog.families import families
 from impact_schemas.catalog.forms import EVENT_TYPE
+from impact_schemas.catalog.import_rules import check_imports
 from impact_schemas.catalog.metric_rules import Events, MetricRules
 from impact_schemas.catalog.product_rules import check_product
 from impact_schemas.catalog.wording import unknown
@@ -45,6 +46,7 @@ def check_rules(catalog: Catalog, broken: frozenset[Path]) -> list[Finding]:
         findings += rules_of(name).check()
     needs = _names("needs", catalog.needs, broken)
     findings += check_product(catalog, needs, metrics, rules_of, broken)
+    findings += check_imports(catalog, events)
     findings += _check_families(catalog)
     return [finding for finding in findings if not _is_broken(finding.path, broken)]
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from impact_cli.partner_mapping import Content, RowMapping, Rows, read_mapping, read_rows, row_id
+from impact_cli.partner_mapping import read_mapping
 from impact_cli.terminal import WrongUse
+from impact_schemas.catalog.row_mapping import RowMapping
+from impact_schemas.partner_rows import Content, Rows, WrongFile, read_csv, row_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +37,7 @@ def mapping(**changes: Any) -> RowMapping:
 
 
 def rows(*lines: str, header: str = HEADER, **changes: Any) -> Rows:
-    return read_rows((header + "\n".join(lines)).encode(), mapping(**changes))
+    return read_csv((header + "\n".join(lines)).encode(), mapping(**changes))
 
 
 def wrong(*lines: str, **changes: Any) -> list[tuple[int, str | None]]:
@@ -99,7 +101,7 @@ def test_a_decimal_comma_is_read_where_the_mapping_says_so() -> None:
     form = {"delimiter": ";", "decimal": ",", "encoding": "cp1252"}
     header = HEADER.replace(",", ";")
     text = header + "Bär;2026-03;1,5;1;;\nLake;2026-03;1.500;1;;\nHill;2026-03;1,5,0;1;;\n"
-    read = read_rows(text.encode("cp1252"), mapping(csv=form))
+    read = read_csv(text.encode("cp1252"), mapping(csv=form))
     assert (read.right[0].key[0], read.right[0].content.data["litres"]) == ("Bär", Decimal("1.5"))
     assert [(one.line, one.column) for one in read.wrong] == [(3, "litres"), (4, "litres")]
 
@@ -122,13 +124,13 @@ def test_rows_with_one_key_are_one_row_or_all_wrong() -> None:
     ],
 )
 def test_a_file_of_other_columns_is_refused_as_a_whole(header: str, said: str) -> None:
-    with pytest.raises(WrongUse, match=said):
+    with pytest.raises(WrongFile, match=said):
         rows(header=header)
 
 
 def test_a_file_in_another_encoding_says_which_setting_to_change() -> None:
-    with pytest.raises(WrongUse, match=r"csv\.encoding"):
-        read_rows((HEADER + "Bär,2026-03,1,1,,").encode("cp1252"), mapping())
+    with pytest.raises(WrongFile, match=r"csv\.encoding"):
+        read_csv((HEADER + "Bär,2026-03,1,1,,").encode("cp1252"), mapping())
 
 
 def test_the_id_of_a_row_depends_on_source_and_key_alone() -> None:
@@ -143,7 +145,7 @@ def test_the_id_of_a_row_depends_on_source_and_key_alone() -> None:
     ("change", "said"),
     [
         ("key: []", "key"),
-        ("scope: [other]", "scope: other is no column of `key`"),
+        ("scope: [other]", "scope.0: other is no column of `key`"),
         ("time: {column: month, zone: Nowhere/Land}", "no time zone 'Nowhere/Land'"),
         ("csv: {encoding: klingon}", "no encoding 'klingon'"),
         ("colour: red", "colour"),

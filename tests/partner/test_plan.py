@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impact_cli import partner_journal
-from impact_cli.partner_journal import Known, as_text
-from impact_cli.partner_mapping import Content, Row, RowMapping
-from impact_cli.partner_plan import Stamp, compare, step_to
+from impact_schemas.catalog.row_mapping import RowMapping
+from impact_schemas.partner_plan import Known, Sender, Stamp, as_content, as_text, compare
+from impact_schemas.partner_rows import Content, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from impact_cli.partner_journal import Journal, Key, Step
+    from impact_cli.partner_journal import Journal
+    from impact_schemas.partner_plan import Step
+    from impact_schemas.partner_rows import Key
 
 SERVER, SOURCE = "http://service", "/water/north"
 MAPPING = RowMapping.model_validate({"source": SOURCE, "type": "t", "key": ["k"], "data": {"k": "k"}})
@@ -55,7 +57,7 @@ class World:
         return sorted(found)
 
 
-class Sender:
+class Partner:
     def __init__(self, journal: Journal, world: World) -> None:
         self.journal = journal
         self.world = world
@@ -70,18 +72,20 @@ class Sender:
         read = [Row(2, (key,), content(key, *said)) for key, said in rows.items()]
         plan = compare(read, known, MAPPING, ())
         assert not compare(read, _after(known, read), MAPPING, ()).changed
-        wanted: dict[Key, str | None] = {row.key: as_text(row.content) for row in (*plan.new, *plan.changed)}
+        wanted: dict[Key, Content | None] = {row.key: row.content for row in (*plan.new, *plan.changed)}
         if replace:
             wanted |= dict.fromkeys(plan.missing)
         stamp = self.stamp()
-        steps = [step_to(SOURCE, key, known.get(key), after, stamp) for key, after in wanted.items()]
+        steps = [Sender(SOURCE, stamp).step(key, known.get(key), after) for key, after in wanted.items()]
         self.write(stamp, steps, lost)
 
     def undo(self, importid: str, lost: int) -> None:
         known = self.journal.rows(SERVER, SOURCE)
         stamp = self.stamp()
         steps = [
-            step_to(SOURCE, step.key, known[step.key], step.before, stamp)
+            Sender(SOURCE, stamp).step(
+                step.key, known[step.key], None if step.before is None else as_content(step.before)
+            )
             for step in self.journal.accepted_steps(importid)
         ]
         self.write(stamp, steps, lost)
@@ -116,7 +120,7 @@ def test_the_service_counts_what_the_files_say(steps: list[tuple[str, Rows, int]
     states: list[Rows] = [{}]  # as it should be after each import
     last_undone = True
     with tempfile.TemporaryDirectory() as folder, partner_journal.opened(Path(folder) / "j.db") as journal:
-        sender = Sender(journal, World())
+        sender = Partner(journal, World())
         for what, rows, lost in steps:
             if what == "undo":
                 if last_undone:
