@@ -21,9 +21,6 @@ __all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "CareMessage, a year of messages and visits (one patient stands for a thousand)"
 COUNT = 51_680
-COUNT = 51_680
-COUNT = 51_680
-COUNT = 51_680
 
 PATIENTS_A_DAY = 15.7  # new ones: 5,700 in the year
 CLINICS = {"north": 30, "south": 27, "east": 23, "west": 20}

@@ -22,9 +22,6 @@ __all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "Embrace, a year of infant warmers"
 COUNT = 17_865
-COUNT = 17_865
-COUNT = 17_865
-COUNT = 17_865
 
 FACILITIES = {"india": 20, "kenya": 12, "nepal": 8, "uganda": 8}
 LATE, LATE_FROM = "nepal", date(2026, 8, 1)  # what it has not reported yet

@@ -21,9 +21,6 @@ __all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "Help Us Green, a year of temple flowers"
 COUNT = 25_717
-COUNT = 25_717
-COUNT = 25_717
-COUNT = 25_717
 
 TEMPLES = {
     "kanpur": [1300, 1100, 800, 600, 500, 400, 300, 200],  # kilograms a day of each temple

@@ -21,9 +21,6 @@ __all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "M-Pesa, a year of mobile money (one customer stands for ten thousand)"
 COUNT = 31_397
-COUNT = 31_397
-COUNT = 31_397
-COUNT = 31_397
 
 # fmt: off
 COUNTIES = (  # the 47 of Kenya, the urban ones first

@@ -21,9 +21,6 @@ __all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "Patagonia, a year of garments made and kept in use (one stands for a thousand)"
 COUNT = 27_061
-COUNT = 27_061
-COUNT = 27_061
-COUNT = 27_061
 
 REGIONS = {"americas": 0.5, "europe": 0.3, "asia": 0.2}
 MADE = course({"2025-11-22": 100, "2026-06-01": 112, "2026-11-21": 150})  # garments a day
