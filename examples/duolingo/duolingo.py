@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["COUNT", "TITLE", "events", "moved"]
 
 TITLE = "Duolingo, a year of lessons (one learner stands for fifty thousand)"
-COUNT = 46_345
-COUNT = 46_345
-COUNT = 46_345
-COUNT = 46_345
+COUNT = 46_834
 
 LANGUAGES = {"en": 38, "es": 22, "pt": 14, "hi": 12, "ar": 8, None: 6}
 INCOMES = {"low": 25, "middle": 40, "high": 35}
@@ -37,6 +34,9 @@ FINISHED = {
     "high": course({"2026-06-15": 0.84, "2026-11-21": 0.96}),
 }
 REFUGEES_FINISH = course({"2026-03-15": 0.60, "2026-05-01": 0.80})
+ENERGY = date(2026, 6, 15)
+FIRST_WORDS = date(2026, 3, 15)
+ENERGY_SHARE = course({"2026-06-15": 0.0, "2026-11-21": 0.35})  # of the revenue
 REVENUE_USD = course({"2025-11-22": 52, "2026-06-15": 60, "2026-11-21": 84})
 REGIONS = {"americas": 0.5, "europe": 0.3, "asia": 0.2}
 WAIVERS_A_WEEK = course({"2025-11-22": 60, "2026-03-01": 85, "2026-11-21": 80})
@@ -84,13 +84,22 @@ def _lesson(story: Story, day: date, learner: Learner, plan: str) -> Event:
     if learner.language is not None:
         data["language"] = learner.language
     data["finished"] = story.chance(finished)
+    if learner.refugee and day >= FIRST_WORDS:
+        data["feature"] = "first_words"
+    else:
+        data["feature"] = "energy" if plan == "free" and day >= ENERGY else "path"
     return story.event("lesson", day, data, by="app", subject=learner.name)
 
 
 def _money(story: Story, day: date) -> Iterator[Event]:
     for region, share in REGIONS.items():
         usd = round(REVENUE_USD(day) * share * max(0.3, story.near(1, 0.15)), 2)
-        yield story.event("revenue", day, {"region": region, "usd": usd}, by="shop")
+        of_energy = round(usd * ENERGY_SHARE(day), 2)
+        paid = {"path": round(usd - of_energy, 2), "energy": of_energy}
+        for feature, part in paid.items():
+            if part:
+                data = {"region": region, "usd": part, "feature": feature}
+                yield story.event("revenue", day, data, by="shop")
 
 
 def _tests(story: Story, day: date) -> Iterator[Event]:

@@ -82,32 +82,65 @@ def test_values_that_are_all_alike_leave_no_doubt() -> None:
     assert welch(_sample([3, 3]), _sample([5, 5, 5])) == (-2, -2)
 
 
-def test_a_forecast_is_that_of_least_squares_with_its_prediction_interval() -> None:
-    times = np.arange(12.0)
-    values = 3 + 0.5 * times + np.array([1, -1] * 6) * 0.3  # residuals that do not follow each other
+def _daily(seed: int, days: int, expected: float = 40) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(expected, days).astype(float)
+
+
+def _of_window(daily: np.ndarray, window: int | None) -> np.ndarray:
+    """The window's value at the end of each day."""
+    total = np.cumsum(daily)
+    return total if window is None else total[window:] - total[:-window]
+
+
+@pytest.mark.parametrize("window", [None, 1, 7, 28, 90])
+def test_a_forecast_is_that_of_least_squares_with_the_error_of_values_that_share_days(
+    window: int | None,
+) -> None:
+    """By matrices: the covariance of two values is that of the days which they share."""
+    values, at = _of_window(_daily(1, 200), window)[-40:], 60
+    times = np.arange(-39, 1)
     fit = stats.linregress(times, values)
-    at = 20.0
-    residuals = values - fit.intercept - fit.slope * times
-    error = np.sqrt((residuals**2).sum() / 10)
-    spread = ((times - times.mean()) ** 2).sum()
-    half = stats.t.ppf(0.975, 10) * error * np.sqrt(1 + 1 / 12 + (at - times.mean()) ** 2 / spread)
-    found = forecast(list(times), list(values), at)
+    moments = np.append(times, at)
+    apart = np.abs(moments[:, None] - moments[None, :])
+    shared = np.minimum(moments[:, None], moments[None, :]) + 40 if window is None else window - apart
+    weights = -1 / 40 - (times - times.mean()) * (at - times.mean()) / ((times - times.mean()) ** 2).sum()
+    weights = np.append(weights, 1)
+    steps = np.diff(values)
+    variance = ((steps - steps.mean()) ** 2).sum() / 38 / (1 if window is None else 2)
+    half = stats.t.ppf(0.975, 38) * np.sqrt(variance * weights @ np.maximum(shared, 0) @ weights)
+    found = forecast(times.tolist(), values.tolist(), at, window)
     expected = fit.intercept + fit.slope * at
-    assert found == pytest.approx((expected, expected - half, expected + half), rel=1e-9)
+    assert found == pytest.approx((expected, expected - half, expected + half), rel=1e-6)
 
 
-def test_a_forecast_from_values_that_follow_each_other_is_less_sure() -> None:
-    times = [float(day) for day in range(40)]
-    followed = forecast(times, [3 + ((day // 10) % 2) for day in range(40)], 60)
-    alternating = forecast(times, [3 + (day % 2) for day in range(40)], 60)
-    assert followed is not None
-    assert alternating is not None
-    assert followed.high - followed.low > 2 * (alternating.high - alternating.low)
+@pytest.mark.parametrize("window", [None, 7, 28, 90])
+@pytest.mark.parametrize("ahead", [20, 120])
+def test_what_comes_lies_within_the_interval_as_often_as_it_says(window: int | None, ahead: int) -> None:
+    hits = 0
+    for seed in range(300):
+        values = _of_window(_daily(seed, 160 + ahead), window)
+        now = len(values) - 1 - ahead
+        found = forecast(list(range(-27, 1)), values[now - 27 : now + 1].tolist(), ahead, window)
+        assert found is not None
+        hits += found.low <= values[-1] <= found.high
+    # 285 of 300 are expected; fewer than 272 or more than 296 in one of a thousand
+    assert 272 <= hits <= 296
 
 
-def test_two_points_or_one_moment_make_no_forecast() -> None:
+def test_days_that_are_not_known_take_nothing_from_what_is() -> None:
+    values = _of_window(_daily(3, 100), 28)[-40:]
+    days = [(time, value) for time, value in zip(range(-39, 1), values.tolist(), strict=True) if time % 3]
+    found = forecast([time for time, _ in days], [value for _, value in days], 30, 28)
+    every = forecast(list(range(-39, 1)), values.tolist(), 30, 28)
+    assert found is not None
+    assert every is not None
+    assert found == pytest.approx(every, rel=0.2)
+    assert found.high - found.low == pytest.approx(every.high - every.low, rel=0.5)
+
+
+def test_a_straight_line_leaves_no_doubt_and_two_points_make_no_forecast() -> None:
+    assert forecast([1, 2, 4], [3, 5, 9], 10) == pytest.approx((21, 21, 21))
     assert forecast([1, 2], [1, 2], 3) is None
-    assert forecast([1, 1, 1], [1, 2, 3], 3) is None
 
 
 def test_counts_differ_beyond_chance_only() -> None:

@@ -101,6 +101,24 @@ def test_the_fit_uses_a_quarter_of_the_days_that_are_left_if_that_is_more() -> N
     assert _row(UP + far, 150, [float(day) for day in range(200)]).trend_days == 91
 
 
+def test_the_fit_is_as_long_as_the_window_and_three_times_the_rhythm_of_what_comes() -> None:
+    late = UP.replace("windows: [28d, all]", "windows: [28d, 90d, all], cadence: 45d")
+    history = [float(day) for day in range(300)]
+    assert _row(late + YEAR, 150, history).trend_days == 135
+    quarterly = UP.replace("28d, all", "90d, all") + YEAR.replace("window: all", "window: 90d")
+    assert _row(quarterly, 150, history).trend_days == 90
+
+
+def test_a_window_that_is_still_filling_up_is_no_growth() -> None:
+    """Ten a day since 40 days: the window of 28 days holds 280 from its 28th day on."""
+    text = UP + YEAR.replace("window: all", "window: 28d")
+    row = _row(text, 280, [10.0 * min(day, 28) for day in range(1, 41)])
+    assert row.trend_days == 13
+    assert _number(row.forecast) == pytest.approx(280)
+    # on its 20th day nobody knows how it goes on: the line from the baseline
+    assert _row(text, 200, [10.0 * day for day in range(1, 21)]).trend_days == 0
+
+
 def test_less_is_better_works_mirrored() -> None:
     text = (
         DOWN + "targets: [{window: 28d, baseline: {value: 40, at: 2025-12-01}, value: 20, due: 2026-03-31}]}}"

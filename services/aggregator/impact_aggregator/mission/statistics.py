@@ -2,13 +2,14 @@
 
 Everything is in plain floats. Sources: Wilson, JASA 22 (1927) 209; Newcombe, Statistics in Medicine 17
 (1998) 873, method 10; Welch, Biometrika 34 (1947) 28, with Satterthwaite's degrees of freedom; ordinary
-least squares with the usual prediction interval (Draper & Smith, Applied Regression Analysis, 3rd ed., 1.4),
-widened for residuals that follow each other (Bartlett, J. R. Stat. Soc. 98 (1935) 536).
+least squares with the prediction interval of errors that are correlated (Draper & Smith, Applied Regression
+Analysis, 3rd ed., 1.4 and 9.2).
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point: every interval here is a 95 % one
-MAX_AUTOCORRELATION = 0.95  # beyond it the widening would grow without bound
 
 
 class Interval(NamedTuple):
@@ -117,37 +117,57 @@ class Forecast(NamedTuple):
     high: float
 
 
-def forecast(times: Sequence[float], values: Sequence[float], at: float) -> Forecast | None:
-    """The least-squares line through at least three points, at `at`; None for fewer, or all at one time.
+def forecast(
+    times: Sequence[int], values: Sequence[float], at: int, window: int | None = None
+) -> Forecast | None:
+    """The least-squares line through a window's values at the ends of days, at day `at`; None for two.
 
-    Values of one day and the next share events, so residuals follow each other and say less than their
-    number: the error is widened by the root of (1 + r) / (1 - r), r their correlation from one to the next
-    where that is above 0.
+    `times` are days in order, `window` is its length in days; None: all time. What comes on one day is in
+    the values of many, so that these are no separate looks. With x_d of variance s2 new on day d, the value
+    at t is made of those after t - window and up to t, and the line's error is a weighted sum of the x_d,
+    whose variance follows. Of a rolling window a value less the one before it is x_d less x_(d - window), of
+    variance 2 s2; of all time it is x_d alone.
     """
     n = len(times)
     if n < 3:
         return None
     mean_time, mean_value = math.fsum(times) / n, math.fsum(values) / n
     spread = math.fsum((time - mean_time) ** 2 for time in times)
-    if spread == 0:
-        return None
-    pairs = list(zip(times, values, strict=True))
-    slope = math.fsum((time - mean_time) * (value - mean_value) for time, value in pairs) / spread
-    residuals = [value - mean_value - slope * (time - mean_time) for time, value in pairs]
-    error = math.sqrt(math.fsum(residual**2 for residual in residuals) / (n - 2))
-    half = t_quantile(n - 2) * error * math.sqrt(1 + 1 / n + (at - mean_time) ** 2 / spread)
-    half *= _widening(residuals)
+    slope = math.fsum((time - mean_time) * value for time, value in zip(times, values, strict=True)) / spread
     value = mean_value + slope * (at - mean_time)
+    error = math.sqrt(_variance_a_day(times, values, window) * _error_weight(tuple(times), at, window))
+    half = t_quantile(n - 2) * error
     return Forecast(value, value - half, value + half)
 
 
-def _widening(residuals: Sequence[float]) -> float:
-    total = math.fsum(residual**2 for residual in residuals)
-    if total == 0:
-        return 1.0
-    following = math.fsum(one * other for one, other in pairwise(residuals))
-    correlation = min(max(following / total, 0.0), MAX_AUTOCORRELATION)
-    return math.sqrt((1 + correlation) / (1 - correlation))
+def _variance_a_day(times: Sequence[int], values: Sequence[float], window: int | None) -> float:
+    """Of what is new on a day, from how much values differ from one known day to the next."""
+    slope = (values[-1] - values[0]) / (times[-1] - times[0])
+    total = 0.0
+    for (time, value), (later, after) in pairwise(zip(times, values, strict=True)):
+        gap = later - time
+        new = gap if window is None else 2 * min(gap, window)
+        total += (after - value - slope * gap) ** 2 / new
+    return total / (len(times) - 2)
+
+
+@lru_cache(maxsize=1 << 12)
+def _error_weight(times: tuple[int, ...], at: int, window: int | None) -> float:
+    """The variance of the line's error at `at` in units of that of one day: squared weights of all days."""
+    n, mean = len(times), math.fsum(times) / len(times)
+    spread = math.fsum((time - mean) ** 2 for time in times)
+    weights = [(time, -1 / n - (time - mean) * (at - mean) / spread) for time in times]
+    steps: dict[int, float] = defaultdict(
+        float
+    )  # by how much the weight of a day differs from the day before
+    for time, weight in [*weights, (at, 1.0)]:
+        steps[time + 1] -= weight
+        steps[times[0] + 1 if window is None else time - window + 1] += weight
+    total = held = 0.0
+    for day, following in pairwise(sorted(steps)):
+        held += steps[day]
+        total += (following - day) * held**2
+    return total
 
 
 # --- Student's t --------------------------------------------------------------------------------------

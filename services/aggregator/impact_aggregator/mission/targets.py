@@ -3,9 +3,11 @@
 - progress = (value - baseline) / (target - baseline). Without a baseline the basis is 0: value / target, and
   target / value where less is better.
 - expected now: on the straight line from the baseline to the target, or on that through the listed points.
-- forecast at the due day: ordinary least squares over the closed days of the window's trend, the last 28 or
-  a quarter of the days that are left, whichever is more; with a prediction interval (see `statistics`). With
-  fewer than 7 known days it is the line from the baseline through the value now, without an interval.
+- forecast at the due day: ordinary least squares over the closed days of the window's trend, with a
+  prediction interval (see `statistics`): over the last 28, a quarter of the days that are left, the window's
+  own length (at most 90 days) or three times the metric's cadence (at most 180), whichever is most. What
+  grows with its window is looked at from the day on which the window was full. With fewer than 7 known days
+  it is the line from the baseline through the value now, without an interval.
 - status: `met` if the value reaches the target; `on_track` if the forecast does; `at_risk` if only the end
   of its interval does, or there is no interval that could tell; else `off_track`. Once the due day is over
   the value at its end decides between `met` and `off_track`.
@@ -16,14 +18,15 @@ A target is due at the end of its day (UTC); a baseline is the value at the end 
 from __future__ import annotations
 
 from bisect import bisect_right
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.mission import statistics
-from impact_aggregator.mission.board import end_of, to_nanos
+from impact_aggregator.mission.board import end_of, grows, to_nanos
 from impact_aggregator.mission.estimates import kind_of
 from impact_aggregator.mission.segments import segment_of
 from impact_aggregator.mission.statistics import Forecast
-from impact_aggregator.windows import DAY, floor
+from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS, floor
 from impact_schemas import numbers
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 MIN_DAYS = 7
 FITTED_DAYS = 28
+_LONGEST_WINDOW, _LONGEST_RHYTHM = 90, 180  # days
 
 
 class TargetRow(NamedTuple):
@@ -130,15 +134,31 @@ def expected_at(target: Target, moment: int) -> float | None:
 def _forecast(board: Board, name: str, target: Target, value: float) -> tuple[Forecast | None, int]:
     """The forecast at the due day, and on how many days it stands; 0: on the baseline alone."""
     trend = board.trend(name, segment_of(target.segment), target.window)
+    metric, window = board.catalog.metrics[name], _days_of(target.window)
     due, today = end_of(target.due), floor(board.now, DAY)
-    days = max(FITTED_DAYS, (due - today) // DAY // 4)
-    known = list(trend.since(today - (days - 1) * DAY))
+    first = today - (_fitted_days(metric, (due - today) // DAY, window) - 1) * DAY
+    if window is not None and grows(metric):
+        full = trend.first + (window - 1) * DAY
+        if target.baseline is not None or trend.last - full >= (MIN_DAYS - 1) * DAY:
+            first = max(first, full)  # a window that is still filling up grows by that alone
+    known = list(trend.since(first))
     if len(known) >= MIN_DAYS:
-        times = [(at - today) / DAY for at, _ in known]
-        fitted = statistics.forecast(times, [one.value for _, one in known], (due - today) / DAY)
+        times = [(at - today) // DAY for at, _ in known]
+        fitted = statistics.forecast(times, [one.value for _, one in known], (due - today) // DAY, window)
         if fitted is not None:
             return _within_range(board, name, fitted), len(known)
     return _from_baseline(target, value, board.now), 0
+
+
+def _days_of(window: str) -> int | None:
+    """Its length in days; None: all time, or less than a day."""
+    return None if window == ALL_TIME else WINDOWS[window].length // DAY or None
+
+
+def _fitted_days(metric: Metric, left: int, window: int | None) -> int:
+    """How many days say where a metric goes: more where one day says little."""
+    rhythm = 0 if metric.cadence is None else 3 * metric.cadence // timedelta(days=1)
+    return max(FITTED_DAYS, left // 4, min(window or 0, _LONGEST_WINDOW), min(rhythm, _LONGEST_RHYTHM))
 
 
 def _from_baseline(target: Target, value: float, now: int) -> Forecast | None:
