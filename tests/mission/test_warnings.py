@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,12 @@ def test_both_up_is_the_happy_case() -> None:
     assert _pair((150, 100), (1000, 900))[-2:] == (False, False)
 
 
+def test_a_pair_is_not_apart_for_the_hours_that_its_running_day_lacks() -> None:
+    """At noon a window of 28 days lacks half a day: 1.5 % less is no fall, 10 % less is one."""
+    assert _pair((1000, 985), (1000, 1300))[-2:] == (False, False)
+    assert _pair((1000, 900), (1000, 1300))[-2:] == (True, False)
+
+
 def test_without_a_value_before_nothing_is_said() -> None:
     cells = {("visits", "{}", "28d"): cell(5), ("revenue", "{}", "28d"): cell(7)}
     assert all(row.diverges is None for row in pairs.rows(board_of(CATALOG, cells)))
@@ -145,10 +152,15 @@ def test_a_limit_within_the_interval_of_the_value_is_a_warning() -> None:
     assert (few.severity, many.severity) == ("warning", "critical")
 
 
-def test_the_target_of_a_guardrail_is_a_bound_too() -> None:
-    board = board_of(CATALOG, {("harm", "{}", "28d"): cell(31)})
+def test_without_limits_the_target_of_a_guardrail_is_its_bound() -> None:
+    bare = catalog_of(TEXT.replace("    limits: {max: 10, window: 7d}\n", ""))
+    board = board_of(bare, {("harm", "{}", "28d"): cell(31)})
     assert _open(guards.guardrails(board))["harm_target"].since == TODAY
-    assert not _open(guards.guardrails(board_of(CATALOG, {("harm", "{}", "28d"): cell(30)})))
+    assert not _open(guards.guardrails(board_of(bare, {("harm", "{}", "28d"): cell(30)})))
+
+
+def test_a_guardrail_within_its_limits_violates_nothing_on_the_way_to_its_target() -> None:
+    assert not _open(guards.guardrails(board_of(CATALOG, {("harm", "{}", "28d"): cell(31)})))
 
 
 def test_a_value_that_is_not_known_violates_nothing_and_ends_nothing() -> None:
@@ -205,6 +217,14 @@ def test_a_divergence_counts_beyond_chance_only() -> None:
     assert "visits_against_business" in _open(drifts.divergences(_drifting((2000, 1000), (1500, 1200))))
     assert not _open(drifts.divergences(_drifting((20, 1000), (18, 1200))))  # of 20 visits two is chance
     assert not _open(drifts.divergences(_drifting((2000, 1000), (1500, 900))))
+
+
+def test_costs_that_fall_because_less_is_done_are_no_gain_of_the_business() -> None:
+    sold = "of: data.usd\n    role: business"
+    cost = TEXT.replace(sold, f"{sold}\n    direction: down")
+    board = _drifting((2000, 1000), (1500, 800))
+    assert not _open(drifts.divergences(board))  # revenue fell
+    assert not _open(drifts.divergences(replace(board, catalog=catalog_of(cost))))
 
 
 def test_a_divergence_lasts_since_it_began() -> None:

@@ -13,7 +13,8 @@
 - `proven`: on its day and after it, it reached what was expected, beyond chance;
 - `failed`: on its day and after it, it fell short of that; before, it moves the other way beyond chance.
 
-`quadrant`, of what it changed: both | impact_only | business_only | neither.
+`quadrant`, of what changed for the better: both | impact_only | business_only | neither. For people it counts
+only beyond chance, where that is known.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def rows(board: Board) -> Iterator[BetRow]:
                 None if measured is None else measured.evidence,
                 bet.business_metric,
                 to_nanos(business),
-                _quadrant(board, bet, expectation, change, business),
+                _quadrant(board, bet, expectation, measured, business),
                 status_of(float(expectation.change), change, interval, is_due=is_due),
             )
 
@@ -211,11 +212,12 @@ def _business_change(board: Board, bet: Bet) -> float | None:
 
 
 def _quadrant(
-    board: Board, bet: Bet, expectation: Expectation, change: float | None, business: float | None
+    board: Board, bet: Bet, expectation: Expectation, measured: Measured | None, business: float | None
 ) -> Quadrant | None:
-    if change is None or business is None or bet.business_metric is None:
+    if measured is None or business is None or bet.business_metric is None:
         return None
-    helps = is_better(board.catalog.metrics[expectation.metric], change)
+    is_sure = measured.interval is None or measured.interval.excludes_zero
+    helps = is_sure and is_better(board.catalog.metrics[expectation.metric], measured.change)
     pays = is_better(board.catalog.metrics[bet.business_metric], business)
     if helps:
         return "both" if pays else "impact_only"

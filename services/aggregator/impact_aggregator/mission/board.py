@@ -71,6 +71,14 @@ class Board:
         """How far (microseconds) the value now may be behind: up to a block of a protected metric."""
         return _BLOCKS[self.blocks[metric]] if metric in self.blocks else 0
 
+    def done(self, metric: str, window: str) -> float:
+        """The share of a window that is over; 1 where the running day makes no difference."""
+        is_running = metric not in self.blocks and grows(self.catalog.metrics[metric])
+        if not is_running or window == ALL_TIME or WINDOWS[window].resolution != "1d":
+            return 1.0
+        length = WINDOWS[window].length
+        return (length - DAY + self.now % DAY) / length
+
     def known(self, metric: str, segment: str, window: str) -> Known | None:
         """The value now, in the form of a trend's."""
         return self.cell(metric, segment, window).known

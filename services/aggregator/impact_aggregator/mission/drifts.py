@@ -18,7 +18,7 @@ from impact_aggregator.mission.segments import groups, split_of
 from impact_aggregator.mission.trends import Known, is_followed, length_of
 from impact_aggregator.mission.violations import Judgement, ViolationRow, since_when
 from impact_aggregator.rules import TOTAL
-from impact_aggregator.windows import ALL_TIME, DAY, WINDOWS
+from impact_aggregator.windows import ALL_TIME, DAY
 from impact_schemas import wording
 
 if TYPE_CHECKING:
@@ -59,12 +59,8 @@ def _change_now(board: Board, name: str, segment: str, window: str, over: int) -
     after = board.known(name, segment, window)
     if before is None or after is None:
         return None
-    done = 1.0
-    is_running = name not in board.blocks and grows(metric)
-    if is_running and window != ALL_TIME and WINDOWS[window].resolution == "1d":
-        length = WINDOWS[window].length
-        done = (length - DAY + board.now % DAY) / length
-    return _change(metric, estimates.kind_of(board.catalog, metric), before, after, done)
+    kind = estimates.kind_of(board.catalog, metric)
+    return _change(metric, kind, before, after, board.done(name, window))
 
 
 def _change_at(board: Board, name: str, segment: str, window: str, over: int, at: int) -> _Change | None:
@@ -86,7 +82,8 @@ def divergences(board: Board) -> Iterator[Judgement]:
     metrics = board.catalog.metrics
     others: dict[str, list[str]] = defaultdict(list)
     for impact, business, _ in pairs(board):
-        others[impact].append(business)
+        if not (grows(metrics[business]) and metrics[business].direction == "down"):
+            others[impact].append(business)  # costs fall where less is done: no gain by itself
     for impact, metric in metrics.items():
         named = metric.divergence
         if named is not None:

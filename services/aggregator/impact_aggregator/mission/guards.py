@@ -26,7 +26,7 @@ ESTIMATE_ERROR = 3 * 0.0081  # of estimates of people: three standard errors
 
 
 def guardrails(board: Board) -> Iterator[Judgement]:
-    """Each limit of a metric, and each target of a guardrail: short of it is beyond it."""
+    """Each limit of a metric; of a guardrail without limits each target: short of it is beyond it."""
     for name, metric in board.catalog.metrics.items():
         if metric.limits is not None:
             window = metric.limits.window or metric.windows[0]
@@ -38,7 +38,7 @@ def guardrails(board: Board) -> Iterator[Judgement]:
                 yield _bound(
                     board, _Bound(name, f"{name}_min", TOTAL, window, float(metric.limits.min), "down")
                 )
-        if metric.role == "guardrail":
+        elif metric.role == "guardrail":
             beyond: Literal["up", "down"] = "up" if metric.direction == "down" else "down"
             for target in metric.targets:
                 rule = f"{name}_target" if len(metric.targets) == 1 else f"{name}_target_{target.due}"

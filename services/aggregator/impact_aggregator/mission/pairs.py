@@ -2,7 +2,8 @@
 
 A change is relative to the window of the same length right before, from the trend; of all time, to the
 value 28 days ago. A pair diverges where the business changes for the better and the impact for the worse,
-each in its own direction.
+each in its own direction. A window holds the running day: a fall of what grows with time is none if the
+rest of the day, at the window's pace, makes up for it.
 """
 
 from __future__ import annotations
@@ -85,9 +86,13 @@ def _row(
     diverges = both_up = None
     if impact_change is not None and other is not None:
         metrics = board.catalog.metrics
-        gains = is_better(metrics[business], other)
-        diverges = gains and is_worse(metrics[impact], impact_change)
-        both_up = gains and is_better(metrics[impact], impact_change)
+        change, of_other = (
+            0.0 if one < 0 <= (1 + one) / board.done(name, window) - 1 else one
+            for name, one in ((impact, impact_change), (business, other))
+        )
+        gains = is_better(metrics[business], of_other)
+        diverges = gains and is_worse(metrics[impact], change)
+        both_up = gains and is_better(metrics[impact], change)
     per_business = numbers.divide(value, of_business) if value is not None and of_business else None
     return PairRow(
         *(board.product, impact, business, window, value, of_business, per_business),
