@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from impact_schemas.catalog import Catalog
 
 ROWS_A_TICK = 40_000  # read or merged for trends; the rest waits: about 0.3 s
+_ROWS_OF_A_SERIES = 200  # as many as its queries cost beside the rows
 
 Trends = dict[tuple[str, str, str], "Trend"]  # by metric, segment and window
 
@@ -119,6 +120,7 @@ class Evaluation:
         self._moment: int | None = None
         self._cells: dict[str, Cells] = defaultdict(dict)
         self._trends: dict[str, Trends] = defaultdict(dict)
+        self._to_follow: dict[Name, list[str]] = {}  # as long as a metric has the same segments
         self._seen: dict[Name, frozenset[int]] = {}
         self._waiting: dict[Name, set[str]] = {}  # segments whose trends are to be worked out
         self._without: set[Name] = set()  # metrics that have no trends yet
@@ -154,6 +156,8 @@ class Evaluation:
             product, metric, _, segment = point.series
             segments = self._cells[product].setdefault(metric, {})
             cell = Cell(point.reading, point.spread)
+            if (point.reading.status == GONE) == (segment in segments):
+                self._to_follow.pop((product, metric), None)
             if point.reading.status == GONE:
                 segments.pop(segment, None)
                 self._gone.add(point.series.series_id)
@@ -173,7 +177,11 @@ class Evaluation:
                 self._waiting.setdefault(name, set()).add(segment)
 
     def _followed(self, name: Name) -> list[str]:
-        return to_follow(self._catalogs[name[0]], name[1], self._cells[name[0]].get(name[1], {}))
+        found = self._to_follow.get(name)
+        if found is None:
+            there = self._cells[name[0]].get(name[1], {})
+            found = self._to_follow[name] = to_follow(self._catalogs[name[0]], name[1], there)
+        return found
 
     def _names(self) -> Iterator[Name]:
         for product, catalog in self._catalogs.items():
@@ -235,7 +243,7 @@ class Evaluation:
         if self._seen.get(name, followed.seen) != followed.seen:  # no data became nothing, or the reverse
             self._waiting[name].update(set(self._followed(name)) - {segment})
         self._seen[name] = followed.seen
-        return max(followed.cost, 1)
+        return followed.cost + _ROWS_OF_A_SERIES
 
     def _judge(self, now: int) -> None:
         ready = {name: segments for name, segments in self._touched.items() if name not in self._without}
