@@ -422,6 +422,30 @@ def test_duolingo_leaves_learners_with_low_incomes_behind(told: Told) -> None:
     assert story.value("fee_waivers", "all") == waivers
 
 
+def test_duolingo_shows_that_energy_earns_and_does_not_teach(told: Told) -> None:
+    story = told.of("duolingo")
+    results = {
+        (metric, feature): row
+        for metric, feature, *row in story._rows(
+            "metric, feature, share, rest_value, difference, ci_low, ci_high",
+            "feature_results",
+            "AND time_window = '28d'",
+        )
+    }
+    revenue = story.last(28, "revenue")
+    earned = total(having(revenue, feature="energy"), "usd") / total(revenue, "usd")
+    assert results["revenue", "energy"][0] == pytest.approx(float(earned), rel=1e-8)
+    assert earned > 0.25
+    lessons = story.last(28, "lesson")
+    ours = share(having(lessons, feature="energy"), "finished")
+    rest = share([one for one in lessons if one["data"]["feature"] != "energy"], "finished")
+    _, rest_value, difference, low, high = results["completion_rate", "energy"]
+    assert rest_value == pytest.approx(rest[0] / rest[1], abs=1e-8)
+    assert difference == pytest.approx(ours[0] / ours[1] - rest[0] / rest[1], abs=1e-8)
+    assert (low, high) == pytest.approx(newcombe(ours, rest), abs=1e-8)
+    assert high < 0
+
+
 # --- Patagonia ------------------------------------------------------------------------------------------
 
 

@@ -144,6 +144,31 @@ CONTRIBUTIONS = View(
     "FROM arm_contribution r",
 )
 
+FEATURE_RESULTS = View(
+    "feature_results",
+    "One row a window and feature of a metric with the dimension `feature`: which feature did it, for the"
+    " mission and for the business.",
+    columns(
+        _PRODUCT,
+        ("feature", "r.feature", "the feature; (unknown): the events do not say"),
+        _METRIC,
+        ("role", "m.role", "impact, business or guardrail"),
+        _WINDOW,
+        ("value", number("r.value"), "what came through the feature"),
+        ("n", "r.n", "events counted in value"),
+        ("share", number("r.share"), "of what adds up: value / total; of people shares overlap"),
+        ("change", number("r.change"), "relative change against the window of the same length before"),
+        ("rest_value", number("r.rest_value"), "of rates and means: the total without the feature"),
+        ("rest_n", "r.rest_n", "events counted in rest_value"),
+        ("difference", number("r.difference"), "value - rest_value"),
+        *_CI,
+        ("method", "r.method", "the interval's; people choose features: weaker than an experiment"),
+        ("status", "r.status", "of the feature and the total: suppressed, no_data, stale or ok"),
+        _UNIT,
+    ),
+    f"FROM feature_result r{_OF_METRIC}",
+)
+
 NET_VALUES = View(
     "net_values",
     "One row a series and window of a metric with `net`: what of it is owed to the product.",
@@ -511,6 +536,7 @@ MISSION_VIEWS = (
     POPULATION_COVERAGE,
     COVERAGE,
     CONTRIBUTIONS,
+    FEATURE_RESULTS,
     NET_VALUES,
     INTERVALS,
     VALUE_PAIRS,

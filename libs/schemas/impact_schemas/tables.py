@@ -511,6 +511,22 @@ arm_contribution = _meaning(
     Column("status", String, nullable=False),
 )
 
+feature_result = _meaning(
+    "feature_result",
+    ("metric", "time_window", "feature"),
+    Column("value", Exact),
+    Column("n", BigInteger),
+    Column("share", Exact),
+    Column("change", Exact),
+    Column("rest_value", Exact),
+    Column("rest_n", BigInteger),
+    Column("difference", Exact),
+    Column("ci_low", Exact),
+    Column("ci_high", Exact),
+    Column("method", String),
+    Column("status", String, nullable=False),
+)
+
 net_value = _meaning(
     "net_value",
     ("metric", "time_window", "segment"),
@@ -607,6 +623,7 @@ MEANINGS: tuple[Table, ...] = (
     equity_gap,
     population_share,
     arm_contribution,
+    feature_result,
     net_value,
     value_interval,
     dimension_coverage,

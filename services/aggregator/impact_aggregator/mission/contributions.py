@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from impact_aggregator.mission import estimates
 from impact_aggregator.mission.board import to_nanos
 from impact_aggregator.mission.equity import weaker
-from impact_aggregator.mission.segments import is_of_arm, segment_of, split_of
+from impact_aggregator.mission.segments import is_of_arm, label_of, segment_of, split_of
 from impact_aggregator.rules import ARM
 from impact_schemas import numbers
 
@@ -59,7 +59,7 @@ def contributions(board: Board, name: str) -> Iterator[ContributionRow]:
         of_control = segment_of({**group, ARM: control})
         for window in metric.windows:
             own, other = board.cell(name, segment, window), board.cell(name, of_control, window)
-            key = (board.product, name, window, segment_of(group), _text(arm), _text(control))
+            key = (board.product, name, window, segment_of(group), label_of(arm), label_of(control))
             yield _contribution(key, kind, own, other)
 
 
@@ -71,10 +71,6 @@ def arms(board: Board, name: str) -> Iterator[tuple[str, object, dict[str, objec
             arm = group.pop(ARM)
             if arm is not None:
                 yield segment, arm, group
-
-
-def _text(arm: object) -> str:
-    return str(arm).lower() if isinstance(arm, bool) else str(arm)
 
 
 def _contribution(

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from impact_aggregator.mission.equity import GapRow
-from impact_aggregator.mission.segments import split_of
+from impact_aggregator.mission.segments import label_of, split_of
 from impact_aggregator.mission.targets import TargetRow
 from impact_aggregator.mission.violations import ViolationRow
 from impact_aggregator.rules import TOTAL
@@ -83,7 +83,7 @@ class MissionGauges(Collector):
                     "metric": row.metric,
                     "window": row.time_window,
                     "dimension": row.dimension,
-                    "segment": _label(split_of(row.segment)[row.dimension]),
+                    "segment": label_of(split_of(row.segment)[row.dimension]),
                 }
                 family.samples.append(Sample(family.name, labels, row.gap / numbers.ONE))
         return family
@@ -101,9 +101,3 @@ def _next_due(rows: Iterable[TargetRow]) -> list[TargetRow]:
 def _is_over(row: TargetRow) -> bool:
     """Once the due day is over nothing is foreseen and the target is met or missed."""
     return row.status in ("met", "off_track") and row.forecast is None
-
-
-def _label(value: object) -> str:
-    if value is None:
-        return "(unknown)"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,6 +11,7 @@ from impact_aggregator.mission import (
     contributions,
     drifts,
     equity,
+    features,
     guards,
     pairs,
     targets,
@@ -39,6 +40,7 @@ OF_METRIC: dict[Table, Callable[[Board, str], Iterator[Row]]] = {
     tables.population_share: equity.population_shares,
     tables.dimension_coverage: equity.coverage,
     tables.arm_contribution: contributions.contributions,
+    tables.feature_result: features.rows,
     tables.benchmark: comparisons.benchmarks,
     tables.metric_record: comparisons.records,
 }

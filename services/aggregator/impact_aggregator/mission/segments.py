@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from impact_schemas.catalog import Catalog
 
+FEATURE = "feature"  # the dimension that says which feature an event came through
 MAX_FOLLOWED = 50  # segments of a metric: each costs up to 400 rows a window
 
 _encode = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
@@ -39,6 +40,13 @@ def is_by(segment: str, dimension: str) -> bool:
     return segment.startswith(f'{{"{dimension}":') and len(split_of(segment)) == 1
 
 
+def label_of(value: object) -> str:
+    """A value of a dimension as a label."""
+    if value is None:
+        return "(unknown)"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def is_of_arm(segment: str) -> bool:
     """Whether it is one of an experiment's arms: keys are sorted, @ before all letters."""
     return segment.startswith(f'{{"{ARM}":')
@@ -47,7 +55,8 @@ def is_of_arm(segment: str) -> bool:
 def to_follow(catalog: Catalog, name: str, there: Iterable[str]) -> list[str]:
     """Those of a metric's segments that have trends: the total, and at most MAX_FOLLOWED others.
 
-    First those that targets and bets name, then the groups of the equity dimension, then of the first one.
+    First those that targets and bets name, then the groups of the equity dimension, of the first one, and
+    features.
     """
     metric = catalog.metrics[name]
     present = sorted(set(there) - {TOTAL})
@@ -56,7 +65,7 @@ def to_follow(catalog: Catalog, name: str, there: Iterable[str]) -> list[str]:
         segment_of(one.segment) for bet in catalog.bets.values() for one in bet.expects if one.metric == name
     ]
     dimensions = [metric.equity.dimension] if metric.equity else []
-    for dimension in [*dimensions, *list(metric.dimensions)[:1]]:
+    for dimension in [*dimensions, *list(metric.dimensions)[:1], FEATURE]:
         wanted += groups(present, dimension)
     known = set(present)
     return [TOTAL, *[segment for segment in dict.fromkeys(wanted) if segment in known][:MAX_FOLLOWED]]
