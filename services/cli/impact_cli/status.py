@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import text
 
-from impact_cli import status_meaning, status_portfolio
+from impact_cli import status_account, status_meaning, status_portfolio
+from impact_cli.status_account import Account
 from impact_cli.status_meaning import Meaning
 from impact_cli.status_portfolio import Goal, Need  # noqa: TC001 (msgspec reads the annotations)
 from impact_cli.terminal import Refused, shown
@@ -33,7 +34,11 @@ NUMBERS = text("""
     ORDER BY r.product, r.metric, r.time_window
 """)
 LEDGER = text("SELECT product, received, counted, duplicates, quarantined FROM ledger")
-PRODUCTS = text("SELECT product, title FROM products ORDER BY product")
+PRODUCTS = text("""
+    SELECT p.product, p.title, p.statement, p.beneficiaries, m.title AS star
+    FROM products p LEFT JOIN metrics m ON m.product = p.product AND m.metric = p.north_star
+    ORDER BY p.product
+""")
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -66,9 +71,13 @@ class Product(msgspec.Struct, frozen=True):
 
     product: str
     title: str
+    statement: str | None
+    beneficiaries: str | None
+    north_star: str | None  # its title
     ledger: Ledger
     numbers: list[Number]
     meaning: Meaning
+    account: Account
     goals: list[Goal]
     needs: list[Need]
 
@@ -95,14 +104,19 @@ async def _products(connection: AsyncConnection) -> list[Product]:
         values = dict(zip(Number.__struct_fields__, row[1:], strict=True)) | {"as_of": str(row.as_of)[:19]}
         numbers.setdefault(row.product, []).append(Number(**values))
     meanings = await status_meaning.read(connection)
+    accounts = await status_account.read(connection)
     portfolio = await status_portfolio.read(connection)
     return [
         Product(
             row.product,
             row.title,
+            row.statement,
+            row.beneficiaries,
+            row.star,
             ledgers.get(row.product, Ledger()),
             numbers.get(row.product, []),
             meanings.get(row.product, Meaning()),
+            accounts.get(row.product, Account()),
             [one for one in portfolio.goals if one.product == row.product],
             [one for one in portfolio.needs if one.product == row.product],
         )
@@ -114,6 +128,9 @@ def show(products: list[Product], console: Console) -> None:
     """A table of the numbers, what they mean, and a line of the ledger for each product; then together."""
     for one in products:
         console.print(f"[bold]{escape(one.title)}[/] ({one.product})")
+        if one.statement:
+            star = f" Its north star: {one.north_star}." if one.north_star else ""
+            console.print(escape(f"{one.statement} For {one.beneficiaries}.{star}"))
         table = Table("metric", "window", "value", "unit", "n", "status")
         for place, column in enumerate(table.columns):
             column.no_wrap = place not in (0, 3)  # titles and units may take two lines, a number never
@@ -127,12 +144,13 @@ def show(products: list[Product], console: Console) -> None:
         if one.numbers:
             console.print(f"as of {max(number.as_of for number in one.numbers)} UTC")
         for number in one.numbers:
-            if number.place is not None:
+            if number.place is not None and (number.products or 0) > 1:
                 says = (
                     f"{number.title} over {number.window}: place {number.place} of {number.products} products"
                 )
                 console.print(escape(says))
         status_meaning.show(one.meaning, console)
+        status_account.show(one.account, console)
         ledger = one.ledger
         console.print(
             f"{ledger.received:,} events received = {ledger.counted:,} counted "

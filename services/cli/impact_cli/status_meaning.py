@@ -36,6 +36,14 @@ _STYLES = {
 }
 
 
+_HELPS = {  # the two-by-two of what changed for the better
+    "both": "people and business",
+    "impact_only": "people",
+    "business_only": "business alone",
+    "neither": "nobody",
+}
+
+
 class Target(msgspec.Struct, frozen=True):
     """How far a target is; `forecast` is the value at the due day."""
 
@@ -65,6 +73,8 @@ class Warned(msgspec.Struct, frozen=True):
     severity: str
     detail: str
     answered_by: str | None
+    value_at_answer: Value
+    value_now: Value
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -107,6 +117,8 @@ class Bet(msgspec.Struct, frozen=True):
     ci_low: Value
     ci_high: Value
     evidence: str | None
+    business_metric: str | None
+    business_change: Value
     quadrant: str | None
     status: str
 
@@ -138,7 +150,8 @@ TARGETS = text("""
     ORDER BY t.product, t.metric, t.segment, t.due
 """)
 WARNINGS = text("""
-    SELECT product, rule, kind, metric, segment, since, severity, detail, answered_by
+    SELECT product, rule, kind, metric, segment, since, severity, detail, answered_by,
+      value_at_answer, value_now
     FROM violations WHERE until IS NULL ORDER BY product, severity, since, rule, segment
 """)
 GAPS = text("""
@@ -150,11 +163,11 @@ GAPS = text("""
 PAIRS = text("""
     SELECT product, impact_metric, business_metric, time_window, impact_change, business_change,
       diverges, both_up
-    FROM value_pairs WHERE diverges OR both_up ORDER BY product, impact_metric, business_metric
+    FROM value_pairs WHERE diverges IS NOT NULL ORDER BY product, impact_metric, business_metric
 """)
 BETS = text("""
     SELECT r.product, r.bet, b.title, r.metric, r.segment, r.by, r.expected, r.measured, r.ci_low, r.ci_high,
-      r.evidence, r.quadrant, r.status
+      r.evidence, r.business_metric, r.business_change, r.quadrant, r.status
     FROM bet_results r JOIN bets b ON b.product = r.product AND b.bet = r.bet ORDER BY r.product, r.bet, r.by
 """)
 RISKS = text("SELECT product, risk, statement, due, owner FROM risks WHERE overdue ORDER BY product, risk")
@@ -174,17 +187,16 @@ async def read(connection: AsyncConnection) -> dict[str, Meaning]:
         ("overdue_risks", RISKS, Risk),
     ):
         for row in await connection.execute(statement):
-            one = _struct(kind, row[1:])
+            one = struct_of(kind, row[1:])
             found.setdefault(row.product, {}).setdefault(field, []).append(one)
     for fields in found.values():
-        fields["gaps"] = _first_windows(fields.get("gaps", []), lambda one: (one.metric, one.segment))
-        fields["pairs"] = _first_windows(
-            fields.get("pairs", []), lambda one: (one.impact_metric, one.business_metric)
-        )
+        fields["gaps"] = first_windows(fields.get("gaps", []), lambda one: (one.metric, one.segment))
+        pairs = first_windows(fields.get("pairs", []), lambda one: (one.impact_metric, one.business_metric))
+        fields["pairs"] = [one for one in pairs if one.diverges or one.both_up]
     return {product: Meaning(**fields) for product, fields in found.items()}
 
 
-def _struct(kind: type[T], row: Sequence[Any]) -> T:
+def struct_of(kind: type[T], row: Sequence[Any]) -> T:
     """Days and times as text, as SQLite gives them; truths as such."""
     values = dict(zip(kind.__struct_fields__, row, strict=True))
     for name, value in values.items():
@@ -192,12 +204,12 @@ def _struct(kind: type[T], row: Sequence[Any]) -> T:
             values[name] = str(value)
     values |= {name: bool(values[name]) for name in ("diverges", "both_up") if name in values}
     values |= {
-        name: str(values[name])[:10] for name in ("since", "due", "by") if values.get(name) is not None
+        name: str(values[name])[:10] for name in ("since", "due", "by", "day") if values.get(name) is not None
     }
     return kind(**values)
 
 
-def _first_windows(rows: Iterable[Any], key: Callable[[Any], object]) -> list[Any]:
+def first_windows(rows: Iterable[Any], key: Callable[[Any], object]) -> list[Any]:
     """One row for each key: that of the window which is told first."""
     chosen: dict[object, Any] = {}
     for row in rows:
@@ -218,13 +230,13 @@ def show(meaning: Meaning, console: Console) -> None:
             _add(table, *_target(target), status=target.status)
         console.print(table)
     for warned in meaning.warnings:
-        answer = f" Answered: {warned.answered_by}." if warned.answered_by else ""
+        answer = f" Answered: {warned.answered_by}{_then_and_now(warned)}." if warned.answered_by else ""
         style = _STYLES[warned.severity]
         said = escape(f"{warned.kind} since {warned.since}: {warned.detail}.{answer}")
         console.print(f"[{style}]{warned.severity}[/] {said}")
     _show_groups(meaning, console)
     if meaning.bets:
-        table = _table("bet", "expected", "measured", "95 %", "by", "evidence", "status")
+        table = _table("bet", "expected", "measured", "95 %", "by", "evidence", "business", "helps", "status")
         for bet in meaning.bets:
             _add(table, *_bet(bet), status=bet.status)
         console.print(table)
@@ -253,6 +265,12 @@ def _show_groups(meaning: Meaning, console: Console) -> None:
         console.print(escape(f"{head} {', '.join(others)}"))
 
 
+def _then_and_now(warned: Warned) -> str:
+    if warned.value_at_answer is None or warned.value_now is None:
+        return ""
+    return f", {shown(warned.value_at_answer)} then, {shown(warned.value_now)} now"
+
+
 def _target(one: Target) -> tuple[str, ...]:
     name = one.title if one.segment == "{}" else f"{one.title} {one.segment}"
     span = "" if one.forecast_low is None else f" ({shown(one.forecast_low)} to {shown(one.forecast_high)})"
@@ -267,7 +285,9 @@ def _bet(one: Bet) -> tuple[str, ...]:
     sure = "-" if one.ci_low is None else f"{shown(one.ci_low)} to {shown(one.ci_high)}"
     where = one.metric if one.segment == "{}" else f"{one.metric} {one.segment}"
     expected = f"{where} {shown(one.expected)}"
-    return one.title, expected, shown(one.measured), sure, one.by, one.evidence or "-"
+    business = "-" if one.business_change is None else f"{one.business_metric} {_share(one.business_change)}"
+    helps = _HELPS.get(one.quadrant or "", "-")
+    return one.title, expected, shown(one.measured), sure, one.by, one.evidence or "-", business, helps
 
 
 def _is_told(change: Value) -> bool:
