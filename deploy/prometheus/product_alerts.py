@@ -29,7 +29,7 @@ _HEAD = "# Made by deploy/prometheus/product_alerts.py from the catalog; changes
 
 
 class Alert(NamedTuple):
-    """A rule, and the series that it is about: it fires while that is 1."""
+    """A rule, and the series that it is about: it fires while that is above 0."""
 
     name: str
     labels: dict[str, str]  # its own, in addition to those of the series
@@ -42,7 +42,7 @@ class Alert(NamedTuple):
         """As Prometheus reads it."""
         return {
             "alert": self.name,
-            "expr": f"{self.selector} == 1",
+            "expr": f"{self.selector} > 0",
             "for": self.held_for,
             "labels": {"audience": "product", **self.labels},
             "annotations": self.annotations,
@@ -56,18 +56,20 @@ def alerts(catalog: Catalog) -> Iterator[Alert]:
         yield from _guardrails(catalog, name, metric)
         yield from _drifts(catalog, name, metric)
         yield from _silences(catalog, name, metric)
+    yield from _bets(catalog)
     yield from _consistency(catalog)
 
 
 def _targets(catalog: Catalog, name: str, metric: Metric) -> Iterator[Alert]:
-    of_total = [target for target in metric.targets if not target.segment]  # as the gauges are
-    for window in dict.fromkeys(target.window for target in of_total):
-        aims = [
+    aims: dict[tuple[str, str], list[str]] = {}
+    for target in metric.targets:
+        segment = ",".join(f"{name}={value}" for name, value in sorted(target.segment.items()))
+        aims.setdefault((target.window, segment), []).append(
             f"{target.value:g} {_unit(metric)}by {target.due}"
-            for target in of_total
-            if target.window == window
-        ]
-        aim = f"{metric.title}: {', '.join(aims)} ({window})"
+        )
+    for (window, segment), told_aims in aims.items():
+        whose = f"{metric.title} of {segment}" if segment else metric.title
+        aim = f"{whose}: {', '.join(told_aims)} ({window})"
         meanings = {
             "at_risk": "At the present pace the target is missed; only the best case still reaches it.",
             "off_track": "At the present pace the target is missed in the best case too, or its day is over.",
@@ -82,7 +84,8 @@ def _targets(catalog: Catalog, name: str, metric: Metric) -> Iterator[Alert]:
                 f" '{catalog.product}' AND metric = '{name}'. Change course while there is time, or agree on"
                 " another target and say why.",
             )
-            yield _state(catalog, name, (alert, "impact_target_state", window, status), "1h", told)
+            family = "impact_mission_segment_target_state" if segment else "impact_target_state"
+            yield _state(catalog, name, (alert, family, window, status), "1h", told, segment)
 
 
 def _guardrails(catalog: Catalog, name: str, metric: Metric) -> Iterator[Alert]:
@@ -114,6 +117,7 @@ def _drifts(catalog: Catalog, name: str, metric: Metric) -> Iterator[Alert]:
             "Compare the segments of both: the view value_pairs, then rolling_metrics by dimension.",
         )
     if metric.equity is not None:
+        yield _behind(catalog, name, metric, metric.equity.dimension)
         yield _violation(
             catalog,
             name,
@@ -121,6 +125,69 @@ def _drifts(catalog: Catalog, name: str, metric: Metric) -> Iterator[Alert]:
             f"{metric.title} improves in total while it gets worse for a group",
             "The average hides people who are left behind.",
             "The view violations names the group; talk to people of it before changing anything.",
+        )
+
+
+def _behind(catalog: Catalog, name: str, metric: Metric, dimension: str) -> Alert:
+    """Of one window: the longest of a day to 90 days, else the longest that there is."""
+    by_length = sorted(metric.windows, key=get_args(Window).index)
+    window = max(
+        (one for one in by_length if one in ("24h", "7d", "28d", "90d")),
+        key=get_args(Window).index,
+        default=by_length[-1],
+    )
+    place = {"product": catalog.product, "metric": name, "window": window, "dimension": dimension}
+    selector = _selector("impact_mission_groups_behind", place)
+    return Alert(
+        "GroupBehind",
+        {"metric": name},
+        selector,
+        selector,
+        "1h",
+        {
+            "summary": f"{catalog.title}: {metric.title} of {{{{ $value }}}} groups by {dimension} is worse"
+            " than that of the reference",
+            "since": _since(selector),
+            "certainty": _certainty(
+                catalog,
+                name,
+                "Chance is ruled out at 95 % where there is an interval, else the gap is above 1 %.",
+            ),
+            "meaning": "The product serves these groups worse, or the measurement does.",
+            "concerns": _concerned(catalog, name),
+            "next_step": "Which groups, and how far: SELECT * FROM equity_gaps WHERE product ="
+            f" '{catalog.product}' AND metric = '{name}' AND standing = 'worse'. Then coverage: whom nobody"
+            " knows may be the reason.",
+            "runbook": _runbook("GroupBehind"),
+        },
+    )
+
+
+def _bets(catalog: Catalog) -> Iterator[Alert]:
+    for name, bet in catalog.bets.items():
+        if not bet.expects:
+            continue
+        place = {"product": catalog.product, "bet": name, "status": "failed"}
+        selector = _selector("impact_mission_bet_state", place)
+        hoped = ", ".join(f"{one.metric} {one.change:+g} by {one.by}" for one in bet.expects)
+        yield Alert(
+            "BetFailed",
+            {"bet": name},
+            selector,
+            selector,
+            "1h",
+            {
+                "summary": f"{catalog.title}: the bet '{bet.title or name}' has failed; hoped for: {hoped}",
+                "since": _since(selector),
+                "certainty": "bet_results has the measured change with its 95 % interval, and whether it is"
+                " compared with a control or only before and after.",
+                "meaning": f"What it was made for does not happen: {bet.hypothesis}",
+                "concerns": _concerned(catalog, bet.expects[0].metric),
+                "next_step": "Stop it, or change it, and write the decision down as an annotation that names"
+                " the bet. SELECT * FROM bet_results WHERE"
+                f" product = '{catalog.product}' AND bet = '{name}'.",
+                "runbook": _runbook("BetFailed"),
+            },
         )
 
 
@@ -197,11 +264,14 @@ def _state(
     which: tuple[str, str, str, str],
     held_for: str,
     told: tuple[str, str, str, str],
+    segment: str = "",
 ) -> Alert:
     """An alert on a gauge of states: (alert, family, window, status), and what it says."""
     alert, family, window, status = which
     what, sure, meaning, next_step = told
     labels = {"product": catalog.product, "metric": name, "window": window, "status": status}
+    if segment:
+        labels["segment"] = segment
     selector = _selector(family, labels)
     return Alert(
         alert,

@@ -272,6 +272,20 @@ async def test_what_the_numbers_mean_is_scraped(clinic: Mission) -> None:
     assert 'impact_target_state{metric="visits",product="clinic",status="met",window="all"} 1.0' in lines
     assert 'impact_target_state{metric="visits",product="clinic",status="at_risk",window="all"} 0.0' in lines
     assert 'impact_violation{kind="guardrail",product="clinic",rule="missed_max"} 1.0' in lines
+    total = 'metric="no_show_rate",product="clinic",window="all"'
+    (row,) = await clinic.rows(
+        "SELECT ci_low, ci_high FROM intervals"
+        " WHERE metric = 'no_show_rate' AND segment = '{}' AND time_window = 'all'"
+    )
+    for bound, value in zip(("low", "high"), row, strict=True):
+        assert f'impact_mission_interval{{bound="{bound}",{total}}} {value}' in lines
+    behind = [line for line in lines if line.startswith("impact_mission_groups_behind")]
+    assert len(behind) == 8  # visits have four windows, the rate and the mean have two each
+    for family in (
+        *("arm_difference", "benchmark_ratio", "best", "net_value"),
+        *("population_share_ratio", "unknown_share_ratio"),
+    ):
+        assert any(line.startswith(f"impact_mission_{family}{{") for line in lines), family
     gaps = [line for line in lines if line.startswith("impact_equity_gap")]
     labels = 'dimension="language",metric="no_show_rate",product="clinic",segment="(unknown)",window="28d"'
     assert any(line.startswith(f"impact_equity_gap{{{labels}}}") for line in gaps)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PIPELINE_FAMILIES = (
     *("catalog_info", "equity_gap", "metric_state", "target_progress_ratio", "target_state", "violation"),
 )
-PIPELINE_PREFIXES = ("aggregator_", "ingest_")
+PIPELINE_PREFIXES = ("aggregator_", "ingest_", "mission_")
 RESERVED_LABELS = ("product", "window")
 
 
