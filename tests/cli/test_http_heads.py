@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -117,5 +118,24 @@ async def test_a_slow_body_and_a_pause_between_requests_are_no_slow_head() -> No
         assert await exchange(reader, writer, REQUEST % 1 + b"x") == b"1"
 
 
-async def test_what_is_no_http_is_still_400() -> None:
-    assert (await answer_of(b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab",
+    ],
+    ids=["no HTTP", "no host", "two hosts", "a length and chunks", "two lengths"],
+)
+async def test_what_is_no_http_is_400_as_a_problem(head: bytes) -> None:
+    answer, _, body = (await answer_of(head)).partition(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert b"connection: close" in answer
+    assert json.loads(body)["code"] == "malformed_request"
+
+
+async def test_http_1_0_needs_no_host() -> None:
+    assert (await answer_of(b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")

@@ -61,6 +61,17 @@ async def test_a_check_that_breaks_makes_the_process_not_ready_but_alive() -> No
         assert (await http.get("/healthz")).status_code == 200
 
 
+async def test_what_is_not_there_is_a_problem() -> None:
+    async with client("127.0.0.1", None) as http:
+        for method, path, status, code in (
+            ("GET", "/nowhere", 404, "not_found"),
+            ("POST", "/metrics", 405, "method_not_allowed"),
+        ):
+            answer = await http.request(method, path)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.org", False)],

@@ -158,8 +158,10 @@ async def test_the_same_page_is_not_sent_twice(small_clinic: Clinic) -> None:
 async def test_what_is_not_there_is_said_in_words(small_clinic: Clinic, path: str) -> None:
     async with small_clinic.client() as client:
         answer = await client.get(path)
+        program = await client.get(path, headers={"Accept": "application/json"})
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/html")
+    assert (program.status_code, program.json()["code"]) == (404, "not_found")
 
 
 async def test_a_database_that_is_away_is_said_in_words(small_clinic: Clinic) -> None:

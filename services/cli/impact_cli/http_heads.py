@@ -1,4 +1,4 @@
-"""Bounds for the heads of requests, which the HTTP server has none for: size, number of headers, and time."""
+"""Heads of requests: bounds that the HTTP server has none for, and refusals in the form of all others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class HeadLimits:
     head_deadline_s: float = 10.0  # from the connection, or from the first byte of a later request
 
 
-class _HeadTooLarge(Exception):
+class _RefusedHead(Exception):
     """Ends the parsing of a request."""
 
 
@@ -30,7 +30,7 @@ def bounded(limits: HeadLimits) -> type[HttpToolsProtocol]:
     """The server's protocol with `limits`."""
 
     class BoundedHeads(HttpToolsProtocol):
-        """Answers 431 to a head that is too large, and closes a connection whose head takes too long."""
+        """Answers 431 to a head that is too large, 400 to no HTTP, and cuts off one that takes too long."""
 
         _in_head = True
         _head_bytes = 0
@@ -53,7 +53,7 @@ def bounded(limits: HeadLimits) -> type[HttpToolsProtocol]:
             if self._refused or not self._in_head:
                 self._stop_deadline()
             elif self._head_bytes > limits.max_head_bytes:
-                self.send_400_response("")
+                self._refuse(_too_large(limits))
             elif self._deadline is None and self._head_bytes:
                 self._start_deadline()
 
@@ -64,9 +64,16 @@ def bounded(limits: HeadLimits) -> type[HttpToolsProtocol]:
         def on_headers_complete(self) -> None:
             self._in_head = False
             if len(self.headers) > limits.max_headers or self._head_is_too_large():
-                self._refused = True
-                raise _HeadTooLarge
+                self._refuse(_too_large(limits))
+                raise _RefusedHead
+            if not self._names_one_host():
+                raise _RefusedHead
             super().on_headers_complete()
+
+        def _names_one_host(self) -> bool:
+            """As HTTP/1.1 asks for: with none or two, a proxy may have seen another request than we do."""
+            hosts = sum(name == b"host" for name, _ in self.headers)
+            return hosts == 1 or (hosts == 0 and self.parser.get_http_version() != "1.1")
 
         def _head_is_too_large(self) -> bool:
             if self._head_bytes <= limits.max_head_bytes:  # the common case
@@ -74,14 +81,16 @@ def bounded(limits: HeadLimits) -> type[HttpToolsProtocol]:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             return size > limits.max_head_bytes
 
-        def send_400_response(self, msg: str) -> None:
-            """Answers 431 where the head was refused, and as the server does to what is no HTTP."""
-            if not self._refused and not (self._in_head and self._head_bytes > limits.max_head_bytes):
-                super().send_400_response(msg)
-                return
-            self._refused = True
-            self.transport.write(_answer(limits))
-            self.transport.close()
+        def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (the server's words say less)
+            """What the parser cannot read; a head that is cut off by its size is one of those, too."""
+            too_large = self._in_head and self._head_bytes > limits.max_head_bytes
+            self._refuse(_too_large(limits) if too_large else _MALFORMED)
+
+        def _refuse(self, answer: bytes) -> None:
+            if not self._refused:
+                self._refused = True
+                self.transport.write(answer)
+                self.transport.close()
 
         def _start_deadline(self) -> None:
             self._deadline = self.loop.call_later(limits.head_deadline_s, self.transport.close)
@@ -94,14 +103,22 @@ def bounded(limits: HeadLimits) -> type[HttpToolsProtocol]:
     return BoundedHeads
 
 
-def _answer(limits: HeadLimits) -> bytes:
-    detail = f"A request's head has at most {limits.max_headers} headers and {limits.max_head_bytes} bytes."
+def _answer(status: int, title: str, code: str, detail: str) -> bytes:
     body = (
-        '{"type":"about:blank","title":"Request Header Fields Too Large","status":431,'
-        f'"code":"head_too_large","detail":"{detail}"}}'
+        f'{{"type":"about:blank","title":"{title}","status":{status},"code":"{code}","detail":"{detail}"}}'
     ).encode()
     head = (
-        "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
+        f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body
+
+
+_MALFORMED = _answer(
+    400, "Bad Request", "malformed_request", "This is no HTTP/1.1 that can be read in one way only."
+)
+
+
+def _too_large(limits: HeadLimits) -> bytes:
+    detail = f"A request's head has at most {limits.max_headers} headers and {limits.max_head_bytes} bytes."
+    return _answer(431, "Request Header Fields Too Large", "head_too_large", detail)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Check = Callable[[], Awaitable[bool]]
 
 CHECK_DEADLINE_S = 2.0
+_ELSEWHERE = "This process has GET /healthz, /readyz and /metrics."
 
 log = structlog.get_logger(__name__)
 
@@ -52,8 +55,17 @@ def operations_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
-        ]
+        ],
+        exception_handlers={HTTPException: _refuse},
     )
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    title = HTTPStatus(status).phrase
+    problem = {"type": "about:blank", "title": title, "status": status}
+    problem |= {"code": title.lower().replace(" ", "_"), "detail": _ELSEWHERE}
+    return JSONResponse(problem, status, headers, "application/problem+json")
 
 
 def _joined(page: bytes, lines: bytes) -> bytes:

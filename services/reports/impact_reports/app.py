@@ -86,11 +86,17 @@ def create_app(
 
 async def _refuse(request: Request, error: Exception) -> Response:
     problem = _problem(error)
-    if request.url.path.startswith(API_PATHS):
+    if request.url.path.startswith(API_PATHS) or not _wants_a_page(request):
         return Response(problem.body(), problem.status, problem.headers, PROBLEM_JSON)
     if problem.status == 401 and request.method == "GET":
         return pages.to_sign_in(request)
     return pages.message(problem)
+
+
+def _wants_a_page(request: Request) -> bool:
+    """Unless the request says that it reads something else, such as JSON."""
+    accepts = request.headers.get("accept", "*/*")
+    return any(kind in accepts for kind in ("text/html", "text/*", "*/*"))
 
 
 def _problem(error: Exception) -> Problem:
