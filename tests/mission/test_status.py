@@ -46,6 +46,7 @@ async def test_status_tells_targets_warnings_groups_and_pairs(clinic_on_both: Mi
         ("visits", False),
         ("no_show_rate", True),
     }
+    assert [one.window for one in product.numbers if one.metric == "visits"] == ["24h", "7d", "28d", "all"]
     console = Console(file=io.StringIO(), width=200)
     status.show([product], console)
     assert isinstance(console.file, io.StringIO)
@@ -53,3 +54,17 @@ async def test_status_tells_targets_warnings_groups_and_pairs(clinic_on_both: Mi
     assert "critical guardrail since 2025-11-" in told
     assert "Behind: No-show rate over 28d is 0.5" in told
     assert "Apart over 28d: no_show_rate +33.3%, while revenue +" in told
+
+
+def _number(metric: str, window: str) -> status.Number:
+    return status.Number(metric, metric, "impact", "1", window, 1, 1, "ok", "2026-01-31 12:00:00")
+
+
+def test_a_metric_is_shown_whatever_its_windows_are() -> None:
+    numbers = [*(_number("visits", window) for window in ("24h", "28d", "all")), _number("calls", "1h")]
+    shown = status._for_people([*numbers, _number("calls", "7d")])
+    assert [(one.metric, one.window) for one in shown] == [
+        ("visits", "28d"),
+        ("visits", "all"),
+        ("calls", "7d"),
+    ]

@@ -361,7 +361,7 @@ class Aggregator:
                     raise Stalled(
                         f"{partition} has records at {offset} but none has come for {STALL_S:.0f} s"
                     )
-            await self._pause(LAG_S)
+            await self._pause(LAG_S if ends else TICK_S)  # at the start there is nothing claimed yet
 
     def _refuse_to_hang(self, now: float) -> None:
         """A database that neither answers nor closes its connection would be waited for without end."""

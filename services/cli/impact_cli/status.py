@@ -17,11 +17,13 @@ from impact_cli.status_portfolio import Goal, Need  # noqa: TC001 (msgspec reads
 from impact_cli.terminal import Refused, shown
 from impact_database.engine import connect, read_only
 from impact_database.migrate import check
+from impact_schemas.catalog.counting import WINDOWS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+SHOWN_WINDOWS = ("28d", "all")  # for people; JSON has every window
 STATUS_STYLES = {"stale": "yellow", "no_data": "dim", "suppressed": "dim"}
 
 NUMBERS = text("""
@@ -30,8 +32,8 @@ NUMBERS = text("""
     FROM rolling_metrics r JOIN metrics m ON m.product = r.product AND m.metric = r.metric
     LEFT JOIN metric_peers p
       ON p.product = r.product AND p.metric = r.metric AND p.time_window = r.time_window
-    WHERE r.segment = '{}' AND r.time_window IN ('28d', 'all')
-    ORDER BY r.product, r.metric, r.time_window
+    WHERE r.segment = '{}'
+    ORDER BY r.product, r.metric
 """)
 LEDGER = text("SELECT product, received, counted, duplicates, quarantined FROM ledger")
 PRODUCTS = text("""
@@ -103,6 +105,8 @@ async def _products(connection: AsyncConnection) -> list[Product]:
         # as_of is a datetime on PostgreSQL, its text on SQLite
         values = dict(zip(Number.__struct_fields__, row[1:], strict=True)) | {"as_of": str(row.as_of)[:19]}
         numbers.setdefault(row.product, []).append(Number(**values))
+    for ones in numbers.values():
+        ones.sort(key=lambda number: (number.metric, WINDOWS.index(number.window)))
     meanings = await status_meaning.read(connection)
     accounts = await status_account.read(connection)
     portfolio = await status_portfolio.read(connection)
@@ -124,6 +128,17 @@ async def _products(connection: AsyncConnection) -> list[Product]:
     ]
 
 
+def _for_people(numbers: list[Number]) -> list[Number]:
+    """Two windows of a metric; where it has neither, the longest that it has."""
+    longest = {number.metric: number.window for number in numbers}  # they come sorted
+    usual = {number.metric for number in numbers if number.window in SHOWN_WINDOWS}
+    return [
+        number
+        for number in numbers
+        if number.window in (SHOWN_WINDOWS if number.metric in usual else (longest[number.metric],))
+    ]
+
+
 def show(products: list[Product], console: Console) -> None:
     """A table of the numbers, what they mean, and a line of the ledger for each product; then together."""
     for one in products:
@@ -136,7 +151,7 @@ def show(products: list[Product], console: Console) -> None:
             column.no_wrap = place not in (0, 3)  # titles and units may take two lines, a number never
             column.overflow = "fold"
             column.justify = "right" if place in (2, 4) else "left"
-        for number in one.numbers:
+        for number in _for_people(one.numbers):
             count = "-" if number.n is None else f"{number.n:,}"
             cells = (number.title, number.window, shown(number.value), number.unit, count, number.status)
             table.add_row(*map(escape, cells), style=STATUS_STYLES.get(number.status))
