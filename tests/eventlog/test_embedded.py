@@ -116,6 +116,39 @@ async def test_a_second_writer_is_refused_and_told_who_holds_the_log(embedded_lo
         assert await writer.ready()
 
 
+async def test_a_guest_appends_beside_a_writer_that_takes_guests(embedded_log: Log) -> None:
+    path, topic = path_of(embedded_log), embedded_log.topic
+    host = EmbeddedWriter(path, partitions=1, takes_guests=True)
+    guest = EmbeddedWriter(path, partitions=1, is_guest=True)
+    for writer in (host, guest):
+        await writer.start()
+
+    async def append(writer: EmbeddedWriter, name: str) -> None:
+        for number in range(30):
+            await writer.append(topic, PRODUCT, [event(f"{name}{number}")])
+
+    await asyncio.gather(append(host, "h"), append(guest, "g"))
+    async with Log(1, path=embedded_log.path, topic=topic).reader() as reader:
+        reader.seek(Partition(topic, 0), 0)
+        records: list[Record] = []
+        async with asyncio.timeout(30):
+            while len(bodies(records)) < 60:
+                records += await reader.poll(0.5)
+    assert len(set(bodies(records))) == 60
+    assert [record.offset for record in records] == list(range(len(records)))
+    for writer in (guest, host):
+        await writer.stop()
+
+
+async def test_a_guest_is_refused_by_a_writer_that_takes_none(embedded_log: Log) -> None:
+    path = path_of(embedded_log)
+    host = EmbeddedWriter(path, partitions=1)
+    await host.start()
+    with pytest.raises(LogError, match=str(os.getpid())):
+        await EmbeddedWriter(path, partitions=1, is_guest=True).start()
+    await host.stop()
+
+
 async def test_a_full_disk_is_unavailable_and_leaves_no_gap(embedded_log: Log) -> None:
     writer = EmbeddedWriter(path_of(embedded_log), partitions=1, limits=WriterLimits(append_timeout_s=5))
     await writer.start()

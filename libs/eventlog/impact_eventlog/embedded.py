@@ -60,11 +60,14 @@ _TRANSACTION_BYTES = 16 * 1024 * 1024
 _BUSY_TIMEOUT_S = 5.0
 _OTHER_PROCESS_POLL_S = 0.1  # how late a reader without the writer in its process sees an append
 POLL_BYTES = 4 * 1024 * 1024
+_GUESTS = "takes guests"  # in the lock file, after the id of the process
 
 
 class EmbeddedWriter:
     """The one writer of the file at `path`; makes the file with `partitions` a topic if there is none.
 
+    One that `takes_guests` lets a command of another process append beside it (`is_guest`): every transaction
+    reads the end of the log under SQLite's own lock, so that neither overwrites the other.
     `clock_us` gives the time at which a record is closed, in microseconds since 1970.
     """
 
@@ -74,10 +77,14 @@ class EmbeddedWriter:
         *,
         partitions: int = 1,
         limits: WriterLimits | None = None,
+        takes_guests: bool = False,
+        is_guest: bool = False,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._path = path
         self._partitions = partitions
+        self._takes_guests = takes_guests
+        self._is_guest = is_guest
         self._clock_us = clock_us
         self._work = asyncio.Event()
         self._pending = PendingAppends(limits or WriterLimits(), self._work.set)
@@ -90,11 +97,12 @@ class EmbeddedWriter:
 
     async def start(self) -> None:
         """Opens the file. Raises LogError if another process has it, or if it is damaged or no event log."""
-        self._lock = _lock(self._path)
+        self._lock = _lock(self._path, takes_guests=self._takes_guests, is_guest=self._is_guest)
         try:
             self._database = await self._in_thread(lambda: _open_to_write(self._path, self._partitions))
         except LogError:
-            os.close(self._lock)
+            if self._lock is not None:
+                os.close(self._lock)
             raise
         self._loop = asyncio.create_task(self._write_batches())
 
@@ -300,8 +308,11 @@ class EmbeddedReader:
         return asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _lock(path: Path) -> int:
-    """Takes the writer's lock, which lasts as long as the process: the file's descriptor. Raises LogError."""
+def _lock(path: Path, *, takes_guests: bool, is_guest: bool) -> int | None:
+    """Takes the writer's lock, which lasts as long as the process: the file's descriptor; none for a guest.
+
+    Raises LogError if another process has it and this one is no guest that it takes.
+    """
     lock_file = path.with_name(path.name + ".lock")
     try:
         descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -310,13 +321,16 @@ def _lock(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        holder = os.read(descriptor, 20).decode() or "unknown"
+        holder, _, guests = os.read(descriptor, 40).decode().partition(" ")
         os.close(descriptor)
+        if is_guest and guests == _GUESTS:
+            return None
         raise LogError(
-            f"{path} is in use by another process (its id: {holder}): stop that one, or use another folder"
+            f"{path} is in use by another process (its id: {holder or 'unknown'}): stop that one, or use "
+            "another folder"
         ) from None
     os.truncate(descriptor, 0)
-    os.write(descriptor, b"%d" % os.getpid())
+    os.write(descriptor, b"%d" % os.getpid() + (f" {_GUESTS}".encode() if takes_guests else b""))
     return descriptor
 
 

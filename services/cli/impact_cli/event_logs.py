@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from impact_eventlog.ports import EventLogReader, EventLogWriter
 
 
-def open_writer(settings: Settings) -> EventLogWriter:
-    """Not started yet."""
+def open_writer(settings: Settings, *, takes_guests: bool = False, is_guest: bool = False) -> EventLogWriter:
+    """Not started yet. For an embedded log: whether it lets a command append beside it, or is one."""
     bootstrap = settings.kafka_bootstrap()
     if bootstrap is None:
-        return EmbeddedWriter(settings.event_log_file())
+        return EmbeddedWriter(settings.event_log_file(), takes_guests=takes_guests, is_guest=is_guest)
     from impact_eventlog.kafka import KafkaWriter
 
     return KafkaWriter(kafka_settings(settings, bootstrap), topics_of(settings))
 
 
 @asynccontextmanager
-async def writing(settings: Settings) -> AsyncIterator[EventLogWriter]:
+async def writing(
+    settings: Settings, *, takes_guests: bool = False, is_guest: bool = False
+) -> AsyncIterator[EventLogWriter]:
     """A writer that is started, and stopped in the end. Raises LogError."""
-    writer = open_writer(settings)
+    writer = open_writer(settings, takes_guests=takes_guests, is_guest=is_guest)
     await writer.start()
     try:
         yield writer

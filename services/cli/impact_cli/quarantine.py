@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -21,7 +21,6 @@ from impact_cli import databases, event_logs
 from impact_cli.settings import load_limits
 from impact_cli.terminal import Refused, WrongUse
 from impact_database.engine import read_only
-from impact_eventlog.ports import LogError, LogUnavailable
 from impact_schemas.identity import Identities
 from impact_schemas.tables import event_identity, quarantine, to_datetime
 
@@ -193,13 +192,15 @@ async def replay(
 
     `page_rows` events are in memory at a time.
 
-    Raises Refused while another process writes the embedded log, LogError, SchemaOutOfDate.
+    Raises LogError (an embedded log that is being erased from, for one), SchemaOutOfDate.
     """
     outcomes: Counter[str] = Counter()
     others: list[Outcome] = []
     async with AsyncExitStack() as stack:
         # the writer first: who cannot append must not begin
-        writer = None if dry_run else await stack.enter_async_context(_writer(settings))
+        writer = (
+            None if dry_run else await stack.enter_async_context(event_logs.writing(settings, is_guest=True))
+        )
         engine = await stack.enter_async_context(databases.migrated(settings))
         replaying = _Replay(settings, catalogs, engine, writer)
         async for page in _pages(settings, engine, wanted, page_rows):
@@ -385,26 +386,6 @@ def _entry(settings: Settings, row: Row[tuple[object, ...]]) -> Entry:
         row.event_type,
         None if row.replayed_at is None else _told(row.replayed_at),
     )
-
-
-@asynccontextmanager
-async def _writer(settings: Settings) -> AsyncIterator[EventLogWriter]:
-    writer = event_logs.open_writer(settings)
-    try:
-        await writer.start()
-    except LogUnavailable:
-        raise
-    except LogError as error:
-        if settings.kafka_bootstrap() is not None:
-            raise
-        raise Refused(
-            f"{error}\nThe embedded event log has one writer: stop 'impact up', replay, and start it again. "
-            "--dry-run works while it runs"
-        ) from error
-    try:
-        yield writer
-    finally:
-        await writer.stop()
 
 
 def _told(micros: int) -> str:

@@ -88,8 +88,8 @@ def quarantine_replay(
 ) -> None:
     """Judge events again under the present catalog; what can be counted now goes to the event log.
 
-    Identity and receipt time stay. It may be repeated. Exit code 1 if any event was not replayed. With an
-    embedded event log 'impact up' must be stopped first.
+    Identity and receipt time stay. It may be repeated, and the service may run meanwhile. Exit code 1 if any
+    event was not replayed.
     """
     from impact_cli import quarantine
 
