@@ -52,6 +52,20 @@ def test_what_is_missing_is_named() -> None:
         settings.master_key()
 
 
+def test_a_process_of_production_names_all_that_it_was_not_given(tmp_path: Path) -> None:
+    (tmp_path / "catalog").mkdir()  # not even a folder of that name is taken for what was meant
+    with pytest.raises(SettingsError, match=r"^IMPACT_CATALOG .*\nIMPACT_EVENT_LOG ") as told:
+        Settings().for_production()
+    assert len(str(told.value).splitlines()) == 2
+    given = Settings(catalog=tmp_path, event_log="sqlite:///events.db")
+    assert given.for_production() is given
+
+
+def test_a_catalog_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="IMPACT_CATALOG"):
+        Settings(catalog=tmp_path / "nothing").catalog_path()
+
+
 def test_the_catalog_is_the_folder_of_that_name_if_none_is_set(tmp_path: Path) -> None:
     (tmp_path / "catalog").mkdir()
     assert load().catalog_path() == Path("catalog")

@@ -44,13 +44,14 @@ def test_an_event_becomes_a_number_in_sql_and_in_metrics(service: Service) -> No
     metrics = httpx.get(f"{service.url}/metrics").text
     assert 'impact_visits{product="clinic",window="all"} 3.0' in metrics
     assert 'impact_ingest_events_total{outcome="accepted",product="clinic"} 4.0' in metrics
-    assert "impact_aggregator_lag_records" in metrics
+    assert 'impact_aggregator_lag_records{partition="impact.events.v1-0"} 0.0' in metrics
 
 
 def test_what_is_secret_is_for_its_owner_alone_and_keys_are_hashed(service: Service) -> None:
     assert mode(service.data) == 0o700
     for name in ("keys.json", "pseudonym.key", "events.db", "metrics.db"):
         assert mode(service.data / name) == 0o600, name
+    assert service.sql("SELECT scopes FROM api_key") == [("read write",)]
     secret = service.key().rpartition("_")[2].encode()
     for file in service.data.glob("*.db*"):
         assert secret not in file.read_bytes(), file

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import uvicorn
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -80,14 +80,14 @@ def up(settings: Settings, folder: Path) -> None:
 
 def ingest(settings: Settings) -> None:
     """The door alone. Raises SettingsError, NoCatalog, CatalogFaults, Refused, LogError, SchemaOutOfDate."""
-    found = catalogs.load(settings.catalog_path())
+    found = catalogs.load(settings.for_production().catalog_path())
     with listen(settings.host, settings.port) as listening:
         _run(settings, _ingest(settings, found, listening))
 
 
 def aggregator(settings: Settings) -> None:
     """An aggregator alone. Raises as `ingest` does, and SchemaOutOfDate."""
-    found = catalogs.load(settings.catalog_path())
+    found = catalogs.load(settings.for_production().catalog_path())
     with listen(settings.host, settings.metrics_port) as listening:
         _run(settings, _aggregator(settings, found, listening))
 
@@ -135,8 +135,8 @@ async def _up(
     settings: Settings, folder: Path, found: Mapping[str, Catalog], listening: socket.socket
 ) -> None:
     async with AsyncExitStack() as stack:
-        # the writer first: it holds the folder's lock, so that a second process changes nothing
-        writer = await stack.enter_async_context(event_logs.writing(settings))
+        # the writer first: it holds the folder's lock, so that a second service changes nothing
+        writer = await stack.enter_async_context(event_logs.writing(settings, takes_guests=True))
         engine = await stack.enter_async_context(_database(settings))
         await schema.upgrade(engine)
         await _check_log(settings, engine, writer)
@@ -210,7 +210,9 @@ async def _aggregator(settings: Settings, found: Mapping[str, Catalog], listenin
 async def _reports_alone(settings: Settings, listening: socket.socket) -> None:
     async with _database(settings) as engine:
         await schema.check(engine)
-        operations = operations_app(CollectorRegistry(), {"database": partial(_answers, engine)})
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # it has no metrics of its own yet: memory, time, open files
+        operations = operations_app(registry, {"database": partial(_answers, engine)})
         async with _reports(settings) as pages:
             log.info("started", url=url_of(listening))
             await _serve(ByPath(OPERATIONS_PATHS, operations, pages), listening)

@@ -126,7 +126,10 @@ async def ensure_keys(engine: AsyncEngine, file: Path, products: Iterable[str]) 
     valid = {key.key_id: key for key in await active_keys(engine)}
     lacking = [product for product in sorted(products) if not _works(keys.get(product), product, valid)]
     for product in lacking:
-        keys[product], _ = await create_key(engine, product, label=f"{file.name} of impact up")
+        # whoever has the folder may read its numbers anyway
+        keys[product], _ = await create_key(
+            engine, product, ("write", "read"), label=f"{file.name} of impact up"
+        )
     if lacking:
         write_secret(file, json.dumps(keys, indent=2) + "\n")
 

@@ -36,7 +36,8 @@ def listen(host: str, port: int) -> socket.socket:
             raise Refused(
                 f"port {port} on {host} is taken by another process: choose one with --port (0: any free one)"
             ) from error
-        raise Refused(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
+        detail = f"cannot listen on {host}, port {port}: {error.strerror or error}"
+        raise Refused(f"{detail}: give an address of this machine as IMPACT_HOST") from error
 
 
 def url_of(listening: socket.socket) -> str:

@@ -78,6 +78,20 @@ class Settings(BaseSettings):
             }
         )
 
+    def for_production(self) -> Settings:
+        """The same, if log and catalog are given: what is kept where nobody meant it is as good as lost.
+
+        Raises SettingsError.
+        """
+        lacking = {
+            "catalog": "IMPACT_CATALOG is not set: give the folder of the catalog files",
+            "event_log": "IMPACT_EVENT_LOG is not set: give the event log, such as kafka://localhost:9092",
+        }
+        lines = [line for field, line in lacking.items() if field not in self.model_fields_set]
+        if lines:
+            raise SettingsError("\n".join(lines))
+        return self
+
     def required_database_url(self) -> str:
         """Raises SettingsError without one."""
         if self.database_url is None:
@@ -90,6 +104,11 @@ class Settings(BaseSettings):
     def catalog_path(self) -> Path:
         """IMPACT_CATALOG, else ./catalog if there is one. Raises SettingsError."""
         if self.catalog is not None:
+            if not self.catalog.exists():
+                raise SettingsError(
+                    f"IMPACT_CATALOG (or --catalog): there is no catalog at {self.catalog}: "
+                    "give a folder of YAML files, or one file"
+                )
             return self.catalog
         if Path("catalog").is_dir():
             return Path("catalog")
