@@ -165,7 +165,7 @@ async def test_stop_ends_in_time_while_the_broker_is_away(broker: KafkaServer, h
         else:
             broker.process.pause()
         try:
-            append = asyncio.create_task(writer.append(log.topic, PRODUCT, [event("during")]))
+            append = asyncio.ensure_future(writer.append(log.topic, PRODUCT, [event("during")]))
             await asyncio.sleep(0.1)
             started = time.monotonic()
             await writer.stop(0.5)

@@ -132,7 +132,7 @@ async def test_an_empty_append_writes_nothing(log: Log) -> None:
 async def test_too_much_in_flight_is_refused_at_once(log: Log) -> None:
     limits = WriterLimits(max_bytes_in_flight=10_000)
     async with log.writer(limits) as writer:
-        first = asyncio.create_task(writer.append(log.topic, PRODUCT, [event("a", size=9_000)]))
+        first = asyncio.ensure_future(writer.append(log.topic, PRODUCT, [event("a", size=9_000)]))
         await asyncio.sleep(0)
         with pytest.raises(LogUnavailable):
             await writer.append(log.topic, PRODUCT, [event("b", size=9_000)])
@@ -143,8 +143,12 @@ async def test_too_much_in_flight_is_refused_at_once(log: Log) -> None:
 
 async def test_a_cancelled_append_does_no_harm(log: Log) -> None:
     async with log.writer(WriterLimits(max_bytes_in_flight=10_000)) as writer:
+
+        async def append_one() -> None:
+            await writer.append(log.topic, PRODUCT, [event("a", size=8_000)])
+
         for _ in range(20):
-            append = asyncio.create_task(writer.append(log.topic, PRODUCT, [event("a", size=8_000)]))
+            append = asyncio.create_task(append_one())
             await asyncio.sleep(0)
             append.cancel()
             await asyncio.wait([append])
@@ -165,7 +169,7 @@ async def test_a_stopped_writer_refuses_and_stops_again(log: Log) -> None:
 async def test_stop_finishes_what_was_accepted(log: Log) -> None:
     async with log.writer() as writer:
         appends = [
-            asyncio.create_task(writer.append(log.topic, PRODUCT, [event(str(number))]))
+            asyncio.ensure_future(writer.append(log.topic, PRODUCT, [event(str(number))]))
             for number in range(50)
         ]
         await asyncio.sleep(0)

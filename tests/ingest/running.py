@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from impact_cli.http_heads import HeadLimits, bounded
 from impact_eventlog.ports import LogUnavailable
 from impact_ingest.app import create_app
 from impact_ingest.rules import Rules
@@ -118,6 +119,9 @@ class Keys:
         return text
 
     async def find(self, key_id: str) -> ApiKey | None:
+        return self.known(key_id)
+
+    def known(self, key_id: str) -> ApiKey | None:
         return self._known.get(key_id)
 
 
@@ -251,7 +255,12 @@ async def running(
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", log_level="warning", access_log=False
+        app,
+        http=bounded(HeadLimits(), app.express.take),
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
     )
     server = uvicorn.Server(config)
     config.load()

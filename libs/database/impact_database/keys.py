@@ -143,6 +143,10 @@ class SqlKeyStore:
             await self._fresh_load()
         return self._keys.get(key_id)
 
+    def known(self, key_id: str) -> ApiKey | None:
+        """The key, if it was among those of the last load."""
+        return self._keys.get(key_id)
+
     async def _fresh_load(self) -> None:
         """Waits until a load that began after this call has ended."""
         awaited = self._loads_begun + 1

@@ -106,13 +106,13 @@ class EmbeddedWriter:
             raise
         self._loop = asyncio.create_task(self._write_batches())
 
-    async def append(
+    def append(
         self, topic: str, product: str, events: Sequence[KeyedEvent], received_at: int | None = None
-    ) -> None:
+    ) -> asyncio.Future[None]:
         """See EventLogWriter."""
         if self._loop is None:
             raise LogUnavailable("the event log is not open")
-        await self._pending.add(topic, product, events, received_at, self._partitions)
+        return self._pending.add(topic, product, events, received_at, self._partitions)
 
     async def ready(self) -> bool:
         """False while too much waits, and after a write that failed (disk full, say) until one succeeds.

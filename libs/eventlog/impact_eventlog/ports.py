@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Collection, Mapping, Sequence
 
 
 class LogError(Exception):
@@ -79,10 +79,10 @@ class EventLogWriter(Protocol):
     async def start(self) -> None:
         """Opens the log. Raises LogUnavailable if it cannot be reached, LogError if it cannot be used."""
 
-    async def append(
+    def append(
         self, topic: str, product: str, events: Sequence[KeyedEvent], received_at: int | None = None
-    ) -> None:
-        """Returns when all `events` are durable.
+    ) -> Awaitable[None]:
+        """Takes the events at once; what it returns is done when all of them are durable.
 
         `received_at` (microseconds since 1970) is for replays, which keep the first receipt time;
         without it a record gets the time at which it is closed.

@@ -44,6 +44,10 @@ class KeyStore(Protocol):
         """The key, if it is known. Does not wait for IO when it is; never raises for a store that is down."""
         ...
 
+    def known(self, key_id: str) -> ApiKey | None:
+        """The key, if it is in memory."""
+        ...
+
 
 def make_key(random: bytes) -> NewKey:
     """A key from `RANDOM_BYTES` bytes of a cryptographic source."""
@@ -67,6 +71,11 @@ def hash_secret(secret: str) -> bytes:
 
 def opens(key: ApiKey, secret: str, now: int) -> bool:
     """Whether `secret` is this key's and the key is valid at `now` (microseconds). Takes constant time."""
-    same = hmac.compare_digest(key.secret_hash, hash_secret(secret))
+    return opens_by_hash(key, hash_secret(secret), now)
+
+
+def opens_by_hash(key: ApiKey, secret_hash: bytes, now: int) -> bool:
+    """As `opens`, for a secret that was hashed before."""
+    same = hmac.compare_digest(key.secret_hash, secret_hash)
     expired = key.expires_at is not None and key.expires_at <= now
     return same and key.revoked_at is None and not expired

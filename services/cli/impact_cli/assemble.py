@@ -49,9 +49,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from impact_aggregator.runner import Aggregator
+    from impact_cli.http_whole import Take
     from impact_cli.operations import Check
     from impact_cli.partner_door import HttpDoor
     from impact_eventlog.ports import EventLogWriter
+    from impact_ingest.app import DoorApp
     from impact_ingest.rules import Rules
     from impact_schemas.catalog import Catalog
 
@@ -172,7 +174,13 @@ async def _up(
             products=sorted(found),
         )
         watching = catalogs.watch(settings.catalog_path(), use)
-        await _serve(ByPath(DOOR_PATHS, door.app, pages), listening, _count(counting), watching)
+        await _serve(
+            ByPath(DOOR_PATHS, door.app, pages),
+            listening,
+            _count(counting),
+            watching,
+            take=door.app.express.take,
+        )
 
 
 async def _ingest(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
@@ -188,7 +196,8 @@ async def _ingest(settings: Settings, found: Mapping[str, Catalog], listening: s
             door.rules.use(changed)
 
         log.info("started", url=url_of(listening), products=sorted(found))
-        await _serve(door.app, listening, catalogs.watch(settings.catalog_path(), use))
+        watching = catalogs.watch(settings.catalog_path(), use)
+        await _serve(door.app, listening, watching, take=door.app.express.take)
 
 
 async def _aggregator(settings: Settings, found: Mapping[str, Catalog], listening: socket.socket) -> None:
@@ -261,7 +270,7 @@ async def _answers(engine: AsyncEngine) -> bool:
 
 
 class _Door(NamedTuple):
-    app: FastAPI
+    app: DoorApp
     rules: Rules
 
 
@@ -406,14 +415,19 @@ def ensure_pseudonym_key(settings: Settings, folder: Path) -> None:
         )
 
 
-async def _serve(app: ASGIApp, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
+async def _serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    *beside: Coroutine[None, None, None],
+    take: Take | None = None,
+) -> None:
     # what is here now stays to the end: the collector need not look at it again
     gc.collect()
     gc.freeze()
     gc.set_threshold(
         100_000, 50, 100
     )  # batches make many objects and no cycles: a fifth of the time was spent here
-    await serve(app, listening, *beside)
+    await serve(app, listening, *beside, take=take)
     log.info("stopped")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from impact_cli.http_whole import WholeRequests
 from impact_cli.http_writes import JoinedWrites
 
 if TYPE_CHECKING:
     import asyncio
+
+    from impact_cli.http_whole import Take
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,13 @@ class _RefusedHead(Exception):
     """Ends the parsing of a request."""
 
 
-def bounded(limits: HeadLimits) -> type[HttpToolsProtocol]:
-    """The server's protocol with `limits`."""
+def bounded(limits: HeadLimits, take: Take | None = None) -> type[WholeRequests]:
+    """The server's protocol with `limits`, and `take` for requests that come whole."""
 
-    class BoundedHeads(HttpToolsProtocol):
+    class BoundedHeads(WholeRequests):
         """Answers 431 to a head that is too large, 400 to no HTTP, and cuts off one that takes too long."""
 
+        take_whole = staticmethod(take) if take else None
         _in_head = True
         _head_bytes = 0
         _deadline: asyncio.TimerHandle | None = None

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from impact_cli.http_whole import Take
+
 GRACE_S = 10  # what a request under way may take after the signal; below the 30 s of most supervisors
 KEEP_ALIVE_S = 75  # longer than a load balancer's 60: it must be the one that closes
 BACKLOG = 2048
@@ -48,13 +50,20 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(app: ASGIApp, listening: socket.socket, *beside: Coroutine[None, None, None]) -> None:
+async def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    *beside: Coroutine[None, None, None],
+    take: Take | None = None,
+) -> None:
     """Serves `app` with the work `beside` it until SIGTERM, SIGINT, or the end of any of them.
+
+    Requests that come whole are offered to `take` first.
 
     Requests under way get GRACE_S to end; then the work beside is cancelled. Raises what any of it raised,
     and SettingsError.
     """
-    server = _Server(_config(app, load_limits(HeadLimits)))
+    server = _Server(_config(app, load_limits(HeadLimits), take))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOPPING:
@@ -77,10 +86,10 @@ async def serve(app: ASGIApp, listening: socket.socket, *beside: Coroutine[None,
         task.result()
 
 
-def _config(app: ASGIApp, heads: HeadLimits) -> uvicorn.Config:
+def _config(app: ASGIApp, heads: HeadLimits, take: Take | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=bounded(heads),  # with httptools, which refuses the request smuggling that h11 lets pass
+        http=bounded(heads, take),  # with httptools, which refuses the request smuggling that h11 lets pass
         ws="none",
         lifespan="on",
         log_config=None,

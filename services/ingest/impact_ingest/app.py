@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 
 from impact_ingest import openapi
 from impact_ingest.admission import Admission
-from impact_ingest.door import BUG, PATH, Door, DoorParts
+from impact_ingest.door import BUG, PATH, Door, DoorParts, Judges
+from impact_ingest.express import Express
 from impact_ingest.limits import Limits
 from impact_ingest.metrics import DoorMetrics
 from impact_ingest.operations import operations
@@ -58,7 +59,7 @@ def create_app(
     more_metrics: Callable[[], bytes] = bytes,
     known_events: EventStatus | None = None,
     clock: Callable[[], int] = micros_now,
-) -> FastAPI:
+) -> DoorApp:
     """The ingest service. It starts and stops nothing: writer and keys are the caller's.
 
     Pass a `Rules` to swap catalogs later (`rules.use(catalogs)`). `readiness` names what must work for
@@ -78,9 +79,10 @@ def create_app(
         quarantine_topic=quarantine_topic,
         clock=clock,
     )
-    metrics = DoorMetrics(registry, lambda: admission.bytes)
-    app = _DoorApp(
-        Door(parts, metrics, admission, accepted),
+    working = (parts, Judges(parts), DoorMetrics(registry, lambda: admission.bytes), admission, accepted)
+    app = DoorApp(
+        Door(*working),
+        Express(*working),
         title="Impact Telemetry",
         summary="Product events in, live impact numbers out.",
         version="1",
@@ -98,12 +100,16 @@ def create_app(
     return app
 
 
-class _DoorApp(FastAPI):
-    """FastAPI with the door in front of everything, and in its description: it is no route."""
+class DoorApp(FastAPI):
+    """FastAPI with the door in front of everything, and in its description: it is no route.
 
-    def __init__(self, door: Door, **options: Any) -> None:
+    A server may offer it whole requests by `express`, before anything else.
+    """
+
+    def __init__(self, door: Door, express: Express, **options: Any) -> None:
         super().__init__(**options)
         self._door = door
+        self.express = express
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Past all middleware for the door: what it costs an event that comes alone."""

@@ -89,17 +89,48 @@ class Reply(NamedTuple):
     media_type: str = "application/json"
 
 
+class Judges:
+    """One a product, until its catalog changes."""
+
+    def __init__(self, parts: DoorParts) -> None:
+        self._parts = parts
+        self._made: dict[str, tuple[ProductRules, Judge]] = {}
+
+    def of(self, rules: ProductRules) -> Judge:
+        """Begun for a request that arrives now."""
+        parts = self._parts
+        latest = datetime.fromtimestamp(parts.clock() / 1e6 + parts.limits.future_tolerance_s, UTC)
+        made = self._made.get(rules.product)
+        if made is not None and made[0] is rules:
+            made[1].begin(latest)
+            return made[1]
+        judge = Judge(
+            rules,
+            parts.identities,
+            parts.pseudonyms,
+            latest=latest,
+            max_event_bytes=parts.limits.max_event_bytes,
+        )
+        self._made[rules.product] = rules, judge
+        return judge
+
+
 class Door:
     """ASGI: answers `POST /v1/events`."""
 
     def __init__(
-        self, parts: DoorParts, metrics: DoorMetrics, admission: Admission, accepted: AcceptedEvents
+        self,
+        parts: DoorParts,
+        judges: Judges,
+        metrics: DoorMetrics,
+        admission: Admission,
+        accepted: AcceptedEvents,
     ) -> None:
         self._parts = parts
+        self._judges = judges
         self._metrics = metrics
         self._admission = admission
         self._accepted = accepted
-        self._judges: dict[str, tuple[ProductRules, Judge]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Whatever goes wrong with it is answered, never raised; a bug is both."""
@@ -109,11 +140,11 @@ class Door:
         try:
             reply = await self._reply(scope, headers, body)
         except Problem as problem:
-            reply = _reply_to(problem)
+            reply = reply_to(problem)
         except ClientGone:
             return
         except Exception:
-            await self._send(send, _reply_to(Problem(500, "internal_error", BUG)), body)
+            await self._send(send, reply_to(Problem(500, "internal_error", BUG)), body)
             raise
         await self._send(send, reply, body)
         self._metrics.count_request(reply.status, perf_counter() - started)
@@ -215,7 +246,7 @@ class Door:
         """Splits and judges without a pause. Raises Problem 400 or 413."""
         events = split(mode, text, header_list, self._parts.limits)
         room.charge(len(events.decoded))
-        judge = self._judge_of(rules)
+        judge = self._judges.of(rules)
         verdicts = Verdicts([], judge.identities, [], [])
         accept, taken = judge.accept, verdicts.accepted.append
         for index, event in enumerate(events.decoded):
@@ -230,24 +261,6 @@ class Door:
                     verdicts.quarantined.append(judge.quarantine(event, refused))
         return verdicts
 
-    def _judge_of(self, rules: ProductRules) -> Judge:
-        """One a product, until its catalog changes; begun for a request that arrives now."""
-        parts = self._parts
-        latest = datetime.fromtimestamp(parts.clock() / 1e6 + parts.limits.future_tolerance_s, UTC)
-        made = self._judges.get(rules.product)
-        if made is not None and made[0] is rules:
-            made[1].begin(latest)
-            return made[1]
-        judge = Judge(
-            rules,
-            parts.identities,
-            parts.pseudonyms,
-            latest=latest,
-            max_event_bytes=parts.limits.max_event_bytes,
-        )
-        self._judges[rules.product] = rules, judge
-        return judge
-
     async def _append(self, product: str, verdicts: Verdicts, *, events_too: bool) -> None:
         """To the quarantine log and the event log, both durable on return. Raises Problem 503 or 413."""
         append, parts = self._parts.writer.append, self._parts
@@ -256,13 +269,9 @@ class Door:
                 await append(parts.quarantine_topic, product, verdicts.quarantined)
             if verdicts.accepted and events_too:
                 await append(parts.events_topic, product, verdicts.accepted)
-        except LogUnavailable as error:
-            self._metrics.count_unavailable(product, len(verdicts.accepted) + len(verdicts.rejected))
-            log.warning("log_unavailable", product=product, error=str(error))
-            detail = "The event log takes no writes now. Some events may be in it: send the same ids again."
-            raise unavailable("log_unavailable", detail) from None
-        except RecordTooLarge:
-            raise too_large("An event is larger than a record of the event log may be.") from None
+        except (LogUnavailable, RecordTooLarge) as error:
+            events = len(verdicts.accepted) + len(verdicts.rejected)
+            raise log_problem(error, self._metrics, product, events) from None
 
     async def _send(self, send: Send, reply: Reply, body: Body) -> None:
         """Before the body has arrived, the answer closes the connection, and the body is read on a little."""
@@ -280,6 +289,18 @@ class Door:
         if early:
             await body.drain(self._parts.limits)
             await send({"type": "http.response.body", "body": b""})
+
+
+def log_problem(
+    error: LogUnavailable | RecordTooLarge, metrics: DoorMetrics, product: str, events: int
+) -> Problem:
+    """What is answered when the log has not taken the events."""
+    if isinstance(error, RecordTooLarge):
+        return too_large("An event is larger than a record of the event log may be.")
+    metrics.count_unavailable(product, events)
+    log.warning("log_unavailable", product=product, error=str(error))
+    detail = "The event log takes no writes now. Some events may be in it: send the same ids again."
+    return unavailable("log_unavailable", detail)
 
 
 _NO_OPTIONS = Options(dry_run=False, atomic=False)
@@ -336,5 +357,11 @@ def _reply_with(status: int, verdicts: Verdicts) -> Reply:
     return Reply(status, msgspec.json.encode(answer), {})
 
 
-def _reply_to(problem: Problem) -> Reply:
+def all_accepted(events: int) -> Reply:
+    """202 for so many events."""
+    return Reply(202, msgspec.json.encode(Answer(events, [])), {})
+
+
+def reply_to(problem: Problem) -> Reply:
+    """The answer that the problem is."""
     return Reply(problem.status, problem.body(), problem.headers, PROBLEM_JSON)

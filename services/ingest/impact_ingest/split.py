@@ -19,7 +19,7 @@ from impact_ingest.envelope import Envelope
 from impact_ingest.problems import Problem, too_large, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from impact_ingest.limits import Limits
 
@@ -71,6 +71,12 @@ def mode_of(content_type: bytes, header_names: Iterable[bytes]) -> Mode:
     return mode
 
 
+def plain_mode(headers: Mapping[bytes, bytes]) -> Mode | None:
+    """The mode, if it and the body's encoding are of the plainest kind."""
+    mode = _MODES.get(headers.get(b"content-type", b""))
+    return mode if mode in _PLAIN and b"content-encoding" not in headers else None
+
+
 def _mode_of_long_form(content_type: bytes) -> Mode:
     """Of a media type with parameters or capitals."""
     media_type, *parameters = content_type.decode("latin-1").lower().split(";")
@@ -95,7 +101,7 @@ def _unsupported_media_type() -> Problem:
 
 def split(mode: Mode, body: bytes, headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Events:
     """The events of `body`. Raises Problem 400 or 413; what a single event means is not looked at."""
-    return _plain_events(mode, body, limits) or split_closely(mode, body, headers, limits)
+    return plain_events(mode, body, limits) or split_closely(mode, body, headers, limits)
 
 
 def split_closely(mode: Mode, body: bytes, headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Events:
@@ -169,7 +175,7 @@ _PLAIN: dict[Mode, msgspec.json.Decoder[Any]] = {
 }
 
 
-def _plain_events(mode: Mode, body: bytes, limits: Limits) -> Events | None:
+def plain_events(mode: Mode, body: bytes, limits: Limits) -> Events | None:
     """The events of a body that a typed decoder reads at once and that shows no sign of trouble; else None.
 
     Every sign may be wrong about good input, which is then read closely, and never about bad input.

@@ -80,13 +80,13 @@ class KafkaWriter:
         self._producer = await self._new_producer()
         self._loop = asyncio.create_task(self._send_batches())
 
-    async def append(
+    def append(
         self, topic: str, product: str, events: Sequence[KeyedEvent], received_at: int | None = None
-    ) -> None:
+    ) -> asyncio.Future[None]:
         """See EventLogWriter."""
         if self._loop is None:
             raise LogUnavailable("the event log is not open")
-        await self._pending.add(topic, product, events, received_at, self._partitions[topic])
+        return self._pending.add(topic, product, events, received_at, self._partitions[topic])
 
     async def ready(self) -> bool:
         """Whether every partition has a leader now: asks a broker, within 2 s."""
