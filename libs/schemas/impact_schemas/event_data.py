@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from impact_schemas.catalog import OneOf
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 ABSENT = object()
 
 
+@lru_cache(maxsize=1 << 12)  # those who read the same can tell by it
 def reader(path: str) -> Callable[[Any], Any]:
     """A function from an event's data to the value at `data.<path>`, ABSENT if there is none."""
     keys = path.split(".")[1:]

@@ -19,14 +19,17 @@ class OutOfRangeError(ValueError):
     """|x| >= 10^15."""
 
 
+_ONE, _LEAST, _GREATEST = Decimal(ONE), Decimal(-LIMIT), Decimal(LIMIT)  # an int would be made one each time
+
+
 def to_nanos(value: int | Decimal) -> int:
     """`value` in units of 10^-9. Raises OutOfRangeError."""
-    if not -LIMIT < value < LIMIT:
-        raise OutOfRangeError(f"{value} is not between -10^15 and 10^15")
     if isinstance(value, int):
-        return value * ONE
-    nanos: Decimal = value.scaleb(SCALE, EXACT)
-    return int(nanos.to_integral_value(ROUND_HALF_EVEN, EXACT))
+        if -LIMIT < value < LIMIT:
+            return value * ONE
+    elif _LEAST < value < _GREATEST:
+        return int(EXACT.to_integral_value(EXACT.multiply(value, _ONE)))  # half to even, by the context
+    raise OutOfRangeError(f"{value} is not between -10^15 and 10^15")
 
 
 def from_nanos(nanos: int) -> Decimal:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from impact_aggregator.batches import Batch
 from impact_aggregator.decode import decode_record, decode_rejections
-from impact_aggregator.events import Event
+from impact_aggregator.events import KINDS, Event
 from impact_aggregator.fold import fold
 from impact_aggregator.recount import Recounter
 
@@ -77,11 +77,8 @@ class Counting:
         return entries
 
     def _wait_for_catalog(self, events: Sequence[Event], rules: Rules) -> None:
-        strange = {
-            (event.product, event.type)
-            for event in events
-            if event.target is None and rules.of(event.product, event.type) is None
-        }
+        types = {(event.record.product, event.type) for event in events}
+        strange = {name for name in types - rules.by_type.keys() if name[1] not in KINDS}
         now = self._monotonic()
         waiting = [name for name in strange if now - self._strange.setdefault(name, now) < PATIENCE_S]
         if waiting:

@@ -12,7 +12,7 @@ from impact_aggregator.events import BROKEN, KINDS, RAW_EVENTS, Event, Position,
 from impact_schemas.identity import Identities, content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from impact_eventlog import Record
 
@@ -61,18 +61,12 @@ def parse_time(text: str) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
-def decode_record(record: Record, identities: Identities) -> Iterator[Event | Quarantined]:
+def decode_record(record: Record, identities: Identities) -> Sequence[Event | Quarantined]:
     """The events of a record of the event log; what is no event goes to quarantine, never raises."""
     try:
-        envelopes = _envelopes.decode(record.payload)
+        return _events(record, 0, _envelopes.decode(record.payload), identities)
     except BROKEN:
-        yield from _decode_singly(record, identities)
-        return
-    for index, envelope in enumerate(envelopes):
-        try:
-            yield _decode_event(record, index, envelope, identities)
-        except BROKEN as error:
-            yield _unreadable(record, index, bytes(RAW_EVENTS.decode(record.payload)[index]), str(error))
+        return list(_decode_singly(record, identities))
 
 
 def _decode_singly(record: Record, identities: Identities) -> Iterator[Event | Quarantined]:
@@ -84,31 +78,34 @@ def _decode_singly(record: Record, identities: Identities) -> Iterator[Event | Q
         return
     for index, raw in enumerate(raws):
         try:
-            yield _decode_event(record, index, _envelope.decode(raw), identities)
+            yield from _events(record, index, [_envelope.decode(raw)], identities)
         except BROKEN as error:
             yield _unreadable(record, index, bytes(raw), str(error))
 
 
-def _decode_event(record: Record, index: int, envelope: Envelope, identities: Identities) -> Event:
-    product = record.product
-    target = None
-    if envelope.type in KINDS:
-        named = _named_event.decode(envelope.data)
-        target = identities.of(product, named.source, named.id)
-    return Event(
-        position=Position(record.partition, record.offset, index),
-        product=product,
-        identity=identities.of(product, envelope.source, envelope.id),
-        digest=content_digest(envelope.type, envelope.time, bytes(envelope.data)),
-        event_id=envelope.id,
-        type=envelope.type,
-        time=record.received_at if envelope.time is None else parse_time(envelope.time),
-        subject=envelope.subject,
-        data=_data.decode(envelope.data),
-        received_at=record.received_at,
-        record=record.payload,
-        target=target,
-    )
+def _events(record: Record, first: int, envelopes: Sequence[Envelope], identities: Identities) -> list[Event]:
+    """The events from `first` on. Raises one of BROKEN if anything is wrong with any of them."""
+    product, received_at, identity_of = record.product, record.received_at, identities.of
+    return [
+        Event(
+            record,
+            index,
+            identity_of(product, envelope.source, envelope.id),
+            content_digest(envelope.type, envelope.time, envelope.data),
+            envelope.id,
+            envelope.type,
+            received_at if envelope.time is None else parse_time(envelope.time),
+            envelope.subject,
+            _data.decode(envelope.data),
+            _target(product, envelope, identities) if envelope.type in KINDS else None,
+        )
+        for index, envelope in enumerate(envelopes, first)
+    ]
+
+
+def _target(product: str, envelope: Envelope, identities: Identities) -> bytes:
+    named = _named_event.decode(envelope.data)
+    return identities.of(product, named.source, named.id)
 
 
 def decode_rejections(record: Record) -> Iterator[Quarantined]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from impact_eventlog import Partition
+    from impact_eventlog import Partition, Record
 
 RETRACTION = "impact.retraction.v1"
 CORRECTION = "impact.correction.v1"
@@ -26,8 +26,8 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 class Event(msgspec.Struct, gc=False):
     """One event of the event log, ready to be folded."""
 
-    position: Position
-    product: str
+    record: Record  # that it stands in
+    index: int  # within the record
     identity: bytes
     digest: int
     event_id: str
@@ -35,15 +35,28 @@ class Event(msgspec.Struct, gc=False):
     time: int  # microseconds since 1970: the event's own time, else its receipt
     subject: str | None
     data: Any
-    received_at: int
-    record: bytes  # the payload that it stands in
     target: bytes | None = None  # of a retraction or correction: the identity of the event it speaks of
     corrected_by: bytes | None = None  # the identity of the correction whose data these are
 
     @property
+    def product(self) -> str:
+        """Whose event it is."""
+        return self.record.product
+
+    @property
+    def received_at(self) -> int:
+        """When it came to the door, in microseconds since 1970."""
+        return self.record.received_at
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in the log."""
+        return Position(self.record.partition, self.record.offset, self.index)
+
+    @property
     def raw(self) -> bytes:
         """The event as JSON, as it stands in the log."""
-        return bytes(RAW_EVENTS.decode(self.record)[self.position.index])
+        return bytes(RAW_EVENTS.decode(self.record.payload)[self.index])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from impact_aggregator.amendments import amendment_of, settle
 from impact_aggregator.events import Event, Quarantined, quarantined
 from impact_aggregator.partial import QUANTILES, Partial
-from impact_aggregator.rules import TooManySegments
+from impact_aggregator.rules import Columns, TooManySegments
 from impact_aggregator.sketches import Places, hash64
-from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor, kept_resolution
+from impact_aggregator.windows import ALL_TIME, RESOLUTIONS, floor
 from impact_schemas import numbers
 from impact_schemas.annotation import ANNOTATION, Annotation, annotation_of
 from impact_schemas.measure import CannotMeasure
@@ -33,11 +32,8 @@ if TYPE_CHECKING:
     from impact_aggregator.amendments import Amendment
     from impact_aggregator.events import Position
     from impact_aggregator.rules import Parts, Rule, Rules, Split, TypeRules
-    from impact_schemas.measure import Measure
 
-_COARSER = {"1m": ("1m", "1h", "1d"), "1h": ("1h", "1d"), "1d": ("1d",)}
-
-_hash64 = lru_cache(maxsize=1 << 16)(hash64)
+_COARSER = {"1m": "1h", "1h": "1d", "1d": ALL_TIME}
 
 
 class BucketKey(NamedTuple):
@@ -134,11 +130,14 @@ class _Group(NamedTuple):
     """Events that differ in nothing that a bucket's key knows of."""
 
     fed: TypeRules
-    parts: Parts  # for each axis of the type
     resolution: str  # the finest that any of the metrics keeps for events of this age
     start: int
+    parts: Parts  # for each axis of the type
     events: list[Event]
     unmet: list[tuple[Rule, Split]]  # segments that no event of the group's has opened yet
+
+
+Groups = dict[tuple[object, ...], _Group]  # by all that makes them differ
 
 
 class _Uncountable(ValueError):
@@ -177,33 +176,45 @@ class _Fold:
 
     def _run(self, events: list[Event | Quarantined]) -> Folded:
         folded = Folded()
-        groups: dict[tuple[object, ...], _Group] = {}
-        for event in self._sort_out(folded, events):
-            if self._is_new(folded, event):
-                self._group(folded, groups, event)
-        buckets: dict[BucketKey, Partial] = {}
+        ordinary = [event for event in events if isinstance(event, Event) and event.target is None]
+        if len(ordinary) < len(events):
+            self._sort_out(folded, events)
+        groups: Groups = {}
+        self._sort_in(folded, groups, ordinary)
+        for product, count in Counter([one.record.product for one in folded.identities.values()]).items():
+            folded.tally(product).counted += count
         for group in groups.values():
-            self._count(buckets, group)
-        _roll_up(folded, buckets)
+            self._count(folded.buckets, group)
+        _roll_up(folded.buckets)
         return folded
 
-    def _sort_out(self, folded: Folded, events: list[Event | Quarantined]) -> list[Event]:
-        """Notes the amendments: they decide what counts of events before and after them. Gives the rest."""
-        rest = []
+    def _sort_out(self, folded: Folded, events: list[Event | Quarantined]) -> None:
+        """Notes the amendments: they decide what counts of events before and after them."""
         for event in events:
             if isinstance(event, Quarantined):
                 folded.put_aside(event)
-            elif event.target is None:
-                rest.append(event)
-            elif self._is_new(folded, event):
-                self._accept(folded, event)
+            elif event.target is not None and self._is_new(folded, event):
+                folded.identities[event.identity] = event
                 folded.amendments.setdefault(event.target, []).append(amendment_of(event))
-        return rest
 
-    @staticmethod
-    def _accept(folded: Folded, event: Event) -> None:
-        folded.identities[event.identity] = event
-        folded.tally(event.product).counted += 1
+    def _sort_in(self, folded: Folded, groups: Groups, events: list[Event]) -> None:
+        """Each event that counts to its group. Most need no more than that: this loop is the hot one."""
+        known, counted = self._known, folded.identities
+        amended = self._amendments.keys() | folded.amendments.keys()
+        rules_of = self._rules.by_type
+        for event in events:
+            identity = event.identity
+            if identity in known or identity in counted:
+                self._is_new(folded, event)
+                continue
+            fed = rules_of.get((event.record.product, event.type))
+            if fed is not None and identity not in amended and not self._beyond:
+                group = groups.get((fed, *fed.bucket_of(event)))
+                if group is not None and not group.unmet:
+                    group.events.append(event)
+                    counted[identity] = event
+                    continue
+            self._decide(folded, groups, event)
 
     def _is_new(self, folded: Folded, event: Event) -> bool:
         before = self._known.get(event.identity) or folded.identities.get(event.identity)
@@ -218,7 +229,8 @@ class _Fold:
             folded.refuse(event, "id_conflict", detail)
         return False
 
-    def _group(self, folded: Folded, groups: dict[tuple[object, ...], _Group], event: Event) -> None:
+    def _decide(self, folded: Folded, groups: Groups, event: Event) -> None:
+        """What becomes of a new event, whatever has been said of it, and wherever it belongs."""
         if self._rules.of(event.product, event.type) is None:
             detail = f"the catalog of {event.product!r} has no event type {event.type!r}: add it, then replay"
             folded.refuse(event, "unknown_type", detail)
@@ -236,7 +248,7 @@ class _Fold:
                 folded.refuse_amendment(applied, error.code, str(error))
                 amendments.remove(applied)
             else:
-                self._accept(folded, event)
+                folded.identities[event.identity] = event
                 return
 
     def _settle(
@@ -251,23 +263,17 @@ class _Fold:
             amendments.remove(amendment)
         return settled.event, settled.applied
 
-    def _take_in(
-        self,
-        folded: Folded,
-        groups: dict[tuple[object, ...], _Group],
-        event: Event,
-        counts: Event | None,
-    ) -> None:
+    def _take_in(self, folded: Folded, groups: Groups, event: Event, counts: Event | None) -> None:
         """Raises _Uncountable."""
         if event.type == ANNOTATION:
             try:
                 folded.annotate(event.identity, counts)
             except ValueError as error:
                 raise _Uncountable("schema_violation", str(error)) from None
-        if counts is not None:
+        elif counts is not None:
             self._add_to_group(groups, counts)
 
-    def _add_to_group(self, groups: dict[tuple[object, ...], _Group], event: Event) -> None:
+    def _add_to_group(self, groups: Groups, event: Event) -> None:
         """Raises _Uncountable."""
         beyond = self._beyond.get((event.position, event.corrected_by)) if self._beyond else None
         if beyond is not None:
@@ -275,14 +281,10 @@ class _Fold:
         fed = self._rules.of(event.product, event.type)
         if fed is None:  # sorted out before
             return
-        data = event.data
-        parts = tuple([axis.part(data) for axis in fed.axes])
-        resolution = kept_resolution(fed.finest, event.received_at - event.time)
-        start = floor(event.time, RESOLUTIONS[resolution])
-        key = (event.product, event.type, resolution, start, parts)
-        group = groups.get(key)
+        place = fed.bucket_of(event)
+        group = groups.get((fed, *place))
         if group is None:
-            group = groups[key] = _Group(fed, parts, resolution, start, [], _unmet(fed, parts))
+            group = groups[fed, *place] = _Group(fed, *place, [], _unmet(fed, place[-1]))
         if group.unmet:
             try:
                 _meet(group, event)
@@ -292,13 +294,14 @@ class _Fold:
 
     def _count(self, buckets: dict[BucketKey, Partial], group: _Group) -> None:
         """Works out each metric for a group, and adds it to the total and to the group's segments."""
-        seen, last_time = len(group.events), max((event.time for event in group.events), default=0)
+        columns = Columns(group.events)
+        seen, last_time = len(group.events), max([event.time for event in group.events], default=0)
         for rule, splits in group.fed.rules:
             resolution = max(rule.finest, group.resolution, key=RESOLUTIONS.__getitem__)
             start = floor(group.start, RESOLUTIONS[resolution])
             total = _partial(buckets, BucketKey(rule.total, resolution, start))
             total.see(seen, last_time)
-            added = self._partial_of(rule, group.events)
+            added = self._partial_of(rule, columns)
             if added is None:
                 continue
             total.merge(added)
@@ -307,58 +310,57 @@ class _Fold:
                 if series_id is not None:  # an event of the metric has opened it
                     _partial(buckets, BucketKey(series_id, resolution, start)).merge(added)
 
-    def _partial_of(self, rule: Rule, events: list[Event]) -> Partial | None:
+    def _partial_of(self, rule: Rule, columns: Columns) -> Partial | None:
         """What the group's events add to a metric; None if none belongs to it."""
-        pairs = [(value, event) for event in events if (value := rule.value(event)) is not None]
+        every, events = rule.values(columns), columns.events
         if self._left_out:
-            pairs = [pair for pair in pairs if (pair[1].position, rule.total) not in self._left_out]
-        if not pairs:
+            out = [(event.position, rule.total) in self._left_out for event in events]
+            every = [None if is_out else value for value, is_out in zip(every, out, strict=True)]
+        values = [value for value in every if value is not None]
+        if not values:
             return None
+        if len(values) < len(events):
+            events = [event for event, value in zip(events, every, strict=True) if value is not None]
         partial = Partial()
         if rule.aggregate == "count":
-            partial.count = len(pairs)
+            partial.count = len(values)
         elif rule.aggregate == "unique":
-            partial.add_distinct([_hash64(value) for value, _ in pairs])
+            partial.add_distinct([hash64(value) for value in values])
         else:
-            self._add_numbers(partial, rule, pairs)
+            self._add_numbers(partial, rule, values, events)
         if rule.counts_subjects:
-            partial.add_subjects([_hash64(event.subject) for _, event in pairs if event.subject is not None])
+            partial.add_subjects([hash64(event.subject) for event in events if event.subject is not None])
         return partial
 
-    def _add_numbers(self, partial: Partial, rule: Rule, pairs: list[tuple[int | Decimal, Event]]) -> None:
-        nanos = self._measured(rule, rule.measure, pairs) if rule.measure else self._as_they_are(rule, pairs)
+    def _add_numbers(
+        self, partial: Partial, rule: Rule, values: list[int | Decimal], events: list[Event]
+    ) -> None:
+        nanos = self._nanos(rule, values, events)
         partial.add_numbers(nanos)
         if rule.top_box is not None:
             partial.add_top(nanos, rule.top_box)
         if rule.keeps_squares:
             partial.add_squares(nanos)
         if rule.aggregate == "latest":
-            latest = [
-                (event.time, event.identity, value) for value, (_, event) in zip(nanos, pairs, strict=True)
-            ]
+            latest = [(event.time, event.identity, one) for event, one in zip(events, nanos, strict=True)]
             partial.latest = max(latest)
             if rule.has_places:
-                partial.sketch = Places(
-                    (rule.place(event) or "", one) for one, (_, event) in zip(latest, pairs, strict=True)
-                )
+                places = [rule.place(event) or "" for event in events]
+                partial.sketch = Places(zip(places, latest, strict=True))
         elif rule.aggregate in QUANTILES:
             partial.add_quantiles(nanos)
 
-    def _as_they_are(self, rule: Rule, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
-        nanos = []
-        for value, event in pairs:
+    def _nanos(self, rule: Rule, values: list[int | Decimal], events: list[Event]) -> list[int]:
+        """The numbers that are counted; 0 for one that cannot be, of which the next run knows."""
+        if rule.measure is None:
             try:
-                nanos.append(numbers.to_nanos(value))
-            except numbers.OutOfRangeError as error:
-                self._put_off(rule, event, CannotMeasure("value_out_of_range", str(error), "data"))
-                nanos.append(0)
-        return nanos
-
-    def _measured(self, rule: Rule, measure: Measure, pairs: list[tuple[int | Decimal, Event]]) -> list[int]:
+                return [numbers.to_nanos(value) for value in values]
+            except numbers.OutOfRangeError:
+                pass  # one of them: which one is found below
         nanos = []
-        for value, event in pairs:
+        for value, event in zip(values, events, strict=True):
             try:
-                nanos.append(measure.nanos(value, event.data, event.time))
+                nanos.append(_measured(rule, value, event))
             except CannotMeasure as error:
                 self._put_off(rule, event, error)
                 nanos.append(0)
@@ -370,6 +372,16 @@ class _Fold:
             self._left_out.add((event.position, rule.total))
         else:
             self._beyond[event.position, event.corrected_by] = error
+
+
+def _measured(rule: Rule, value: int | Decimal, event: Event) -> int:
+    """Raises CannotMeasure."""
+    if rule.measure is not None:
+        return rule.measure.nanos(value, event.data, event.time)
+    try:
+        return numbers.to_nanos(value)
+    except numbers.OutOfRangeError as error:
+        raise CannotMeasure("value_out_of_range", str(error), "data") from None
 
 
 def _unmet(fed: TypeRules, parts: Parts) -> list[tuple[Rule, Split]]:
@@ -399,13 +411,12 @@ def _partial(partials: dict[BucketKey, Partial], key: BucketKey) -> Partial:
     return found
 
 
-def _roll_up(folded: Folded, fine: dict[BucketKey, Partial]) -> None:
-    """Each touched fine bucket goes once into every coarser one, instead of every event into each."""
-    for (series_id, finest, start), partial in fine.items():
-        for resolution in _COARSER[finest]:
-            key = BucketKey(series_id, resolution, floor(start, RESOLUTIONS[resolution]))
-            _partial(folded.buckets, key).merge(partial)
-        _partial(folded.buckets, BucketKey(series_id, ALL_TIME, 0)).merge(partial)
+def _roll_up(buckets: dict[BucketKey, Partial]) -> None:
+    """Each touched bucket goes once into the next coarser one, instead of every event into each."""
+    for finer, coarser in _COARSER.items():
+        for key in [key for key in buckets if key.resolution == finer]:
+            start = 0 if coarser == ALL_TIME else floor(key.start, RESOLUTIONS[coarser])
+            _partial(buckets, BucketKey(key.series_id, coarser, start)).merge(buckets[key])
 
 
 def totals(tallies: Iterable[Tally]) -> Counter[str]:

@@ -74,16 +74,13 @@ class Partial:
 
     def merge(self, other: Partial) -> None:
         """Adds all that `other` holds; `other` stays as it is."""
-        if self.sum_squares is not None or other.sum_squares is not None:
-            self.sum_squares = self._of_all(self.sum_squares, other.sum_squares, other)
-        if self.top_count is not None or other.top_count is not None:
-            self.top_count = self._of_all(self.top_count, other.top_count, other)
         self.seen += other.seen
-        self.count += other.count
-        self.last_time = _of_both(max, self.last_time, other.last_time)
-        self.sum = _of_both(int.__add__, self.sum, other.sum)
-        self.min = _of_both(min, self.min, other.min)
-        self.max = _of_both(max, self.max, other.max)
+        if other.last_time is not None:
+            self.last_time = _of_both(max, self.last_time, other.last_time)
+        if not other.count:
+            return
+        if other.sum is not None:
+            self._merge_numbers(other)
         if other.latest is not None and (self.latest is None or other.latest > self.latest):
             self.latest = other.latest
         if other.subjects is not None:
@@ -94,6 +91,16 @@ class Partial:
             if self.sketch is None:
                 self.sketch = type(other.sketch)()
             self.sketch.merge(other.sketch)  # type: ignore[arg-type]  # one metric has one kind of sketch
+        self.count += other.count
+
+    def _merge_numbers(self, other: Partial) -> None:
+        if self.sum_squares is not None or other.sum_squares is not None:
+            self.sum_squares = self._of_all(self.sum_squares, other.sum_squares, other)
+        if self.top_count is not None or other.top_count is not None:
+            self.top_count = self._of_all(self.top_count, other.top_count, other)
+        self.sum = _of_both(int.__add__, self.sum, other.sum)
+        self.min = _of_both(min, self.min, other.min)
+        self.max = _of_both(max, self.max, other.max)
 
     def _of_all(self, mine: int | None, theirs: int | None, other: Partial) -> int | None:
         """A sum over all values, unknown where it was not yet kept for a part of them."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jsonschema_rs
 import msgspec
 
-from impact_aggregator.windows import RESOLUTIONS, finest_resolution
+from impact_aggregator.windows import RESOLUTIONS, finest_resolution, floor, kept_resolution
 from impact_schemas import numbers
 from impact_schemas.annotation import ANNOTATION, ANNOTATION_TYPE
 from impact_schemas.catalog import Dimension
@@ -22,7 +22,7 @@ from impact_schemas.event_data import ABSENT, conditions_of, is_number, is_scala
 from impact_schemas.measure import measure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from impact_aggregator.events import Event
     from impact_schemas.catalog import Catalog, FactorSet, Metric
@@ -66,12 +66,13 @@ class TooManySegments(Exception):
 class Axis:
     """A dimension as a function of an event's data; metrics that share it share its evaluation."""
 
-    __slots__ = ("_allowed", "_read")
+    __slots__ = ("_allowed", "_read", "_texts")
 
     def __init__(self, dimension: Dimension) -> None:
         self._read = reader(dimension.path)
         values = dimension.values
         self._allowed = None if values is None else frozenset(_encode(value).decode() for value in values)
+        self._texts: dict[str, str] = {}  # of values met before
 
     @property
     def is_open(self) -> bool:
@@ -81,6 +82,16 @@ class Axis:
     def part(self, data: Any) -> str:
         """The dimension's value as JSON text."""
         value = self._read(data)
+        if type(value) is not str:  # 1 and true are one key, but not one value
+            return self._part(value)
+        text = self._texts.get(value)
+        if text is None:
+            text = self._part(value)
+            if len(self._texts) < MAX_SEGMENTS:
+                self._texts[value] = text
+        return text
+
+    def _part(self, value: Any) -> str:
         if value is None or not is_scalar(value):  # ABSENT is no scalar either
             return UNKNOWN
         text = _encode(value).decode()
@@ -123,6 +134,22 @@ class Split:
         self._series[parts] = self._rule.enter(segment)
 
 
+class Columns:
+    """A group of events, and what stands at paths of their data: each path is read once for all metrics."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
+        self.data = [event.data for event in events]
+        self._columns: dict[Callable[[Any], Any], list[Any]] = {}
+
+    def at(self, read: Callable[[Any], Any]) -> list[Any]:
+        """The value in each event."""
+        found = self._columns.get(read)
+        if found is None:
+            found = self._columns[read] = list(map(read, self.data))
+        return found
+
+
 class Rule:
     """How one metric counts the events of its types."""
 
@@ -160,23 +187,35 @@ class Rule:
         return series_id
 
     def value(self, event: Event) -> Any:
-        """What the event adds to the metric; None if it does not belong to it.
+        """What one event adds to the metric; None if it does not belong to it: see `values`."""
+        return self.values(Columns([event]))[0]
+
+    def values(self, columns: Columns) -> list[Any]:
+        """What each event adds to the metric; None for one that does not belong to it.
 
         A number (int or Decimal) as it stands in the event, before `measure`; for `unique` the text that
         is told apart; for `count` True.
         """
-        data = event.data
+        values = self._unconditioned(columns)
         for test in self._tests:
-            if not test(data):
-                return None
+            met = map(test, columns.data)
+            values = [value if is_met else None for value, is_met in zip(values, met, strict=True)]
+        return values
+
+    def _unconditioned(self, columns: Columns) -> list[Any]:
         if self.aggregate == "count":
-            return True
+            return [True] * len(columns.events)
         if self.aggregate == "unique":  # JSON texts: the text "1" is not the number 1
-            return event.subject if self._read is None else self._text(self._read(data))
-        value = None if self._read is None else self._read(data)
-        if not is_number(value) or (self._read_place is not None and self.place(event) is None):
-            return None
-        return value
+            if self._read is None:
+                return [event.subject for event in columns.events]
+            return [self._text(value) for value in columns.at(self._read)]
+        if self._read is None:
+            return [None] * len(columns.events)
+        values = [value if is_number(value) else None for value in columns.at(self._read)]
+        if self._read_place is not None:
+            places = map(self._text, columns.at(self._read_place))
+            values = [None if place is None else one for one, place in zip(values, places, strict=True)]
+        return values
 
     @property
     def has_places(self) -> bool:
@@ -207,6 +246,16 @@ class TypeRules:
         self.rules.append((rule, splits))
         self.finest = min(self.finest, rule.finest, key=RESOLUTIONS.__getitem__)
 
+    def bucket_of(self, event: Event) -> tuple[str, int, Parts]:
+        """The finest bucket that takes an event of the type, and its value on each axis."""
+        resolution = kept_resolution(self.finest, event.record.received_at - event.time)
+        data = event.data
+        return (
+            resolution,
+            floor(event.time, RESOLUTIONS[resolution]),
+            tuple([axis.part(data) for axis in self.axes]),
+        )
+
     def place(self, dimension: Dimension) -> int:
         """Where the dimension's axis is in `axes`."""
         if dimension not in self._places:
@@ -223,13 +272,13 @@ class Rules:
 
     def __init__(self, catalogs: Mapping[str, Catalog], versions: Mapping[tuple[str, str], int]) -> None:
         self.book: SeriesBook = {}
-        self._by_type: dict[tuple[str, str], TypeRules] = {}
+        self.by_type: dict[tuple[str, str], TypeRules] = {}  # by product and type
         self._rules: dict[tuple[str, str], Rule] = {}
         for product, catalog in catalogs.items():
             watched = {name for family in families(catalog) for name in family.counted}
             for event_type, definition in catalog.events.items():
-                self._by_type[product, event_type] = TypeRules(definition.data)
-            self._by_type[product, ANNOTATION] = TypeRules(ANNOTATION_TYPE.data)
+                self.by_type[product, event_type] = TypeRules(definition.data)
+            self.by_type[product, ANNOTATION] = TypeRules(ANNOTATION_TYPE.data)
             for name, metric in catalog.metrics.items():
                 if metric.derivation is None and (product, name) in versions:
                     windows = _windows_of(catalog, name)
@@ -240,7 +289,7 @@ class Rules:
 
     def of(self, product: str, event_type: str) -> TypeRules | None:
         """What an event of this type feeds; None if the product does not know the type."""
-        return self._by_type.get((product, event_type))
+        return self.by_type.get((product, event_type))
 
     def fault_in(self, product: str, event_type: str, data: bytes) -> str | None:
         """What is wrong with data for an event of this type, in words; None if nothing is."""
@@ -280,7 +329,7 @@ class Rules:
             dimensions[ARM] = Dimension(path=arm)
             named += [(ARM,), *((ARM, name) for name in metric.dimensions)]
         for event_type in metric.event:
-            fed = self._by_type[rule.product, event_type]
+            fed = self.by_type[rule.product, event_type]
             splits = []
             for names in named:
                 places = {name: fed.place(dimensions[name]) for name in names}
@@ -289,7 +338,7 @@ class Rules:
             fed.add(rule, tuple(splits))
 
     def _splits_of(self, wanted: Rule) -> Iterator[Split]:
-        for fed in self._by_type.values():
+        for fed in self.by_type.values():
             for rule, splits in fed.rules:
                 if rule is wanted:
                     yield from splits
