@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impact_reports import charts
-from impact_reports.charts import Bar, Bet, Forecast, LineChart, Mark, Point
+from impact_reports.charts import Aim, Bar, Bet, Forecast, LineChart, Mark, Point
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 values = st.floats(min_value=-1e12, max_value=1e12, allow_nan=False)
@@ -50,6 +50,17 @@ def test_the_path_to_the_target_and_the_cone_are_drawn_to_its_day() -> None:
     assert cone.endswith("Z")
     assert cone.count("L100 ") == 2
     assert ">launch</title>" in drawn
+
+
+def test_the_target_is_named_on_the_side_from_which_the_curve_does_not_come() -> None:
+    def side(last: float) -> int:
+        aim = Aim(DAY + timedelta(days=9), 5, "target 5")
+        drawn = charts.line(LineChart("says", days(1, last), str, target=aim))
+        [(dy, words)] = re.findall(r'<text class="aim"[^>]* dy="(-?\d+)"[^>]*>([^<]*)<', drawn)
+        assert words == "target 5"
+        return int(dy)
+
+    assert side(2) < 0 < side(8)
 
 
 @given(st.lists(values, min_size=2, max_size=50), st.one_of(st.none(), values))

@@ -132,6 +132,18 @@ class Unit:
         """The same of two differences."""
         return f"{self.parts(low)[1]} to {self.change(high).removeprefix('+')}"
 
+    def change_words(self) -> str:
+        """The unit of a difference, for the head of a column of them."""
+        return "percentage points" if self.percent else self.words()
+
+    def bare_change(self, value: Value) -> str:
+        """A difference under such a head: '+2.1'."""
+        return ("+" if value > 0 else "") + self.parts(value)[1]
+
+    def bare_span(self, low: Value, high: Value) -> str:
+        """Two differences under such a head: '0.4 to 3.8'."""
+        return f"{self.parts(low)[1]} to {self.parts(high)[1]}"
+
     def words(self, *, one: bool = False) -> str:
         """The unit alone: 'people', 'kg CO₂e', 'kg per garment'; '' for a plain number."""
         if self.percent:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -23,6 +23,7 @@ TOP, HEIGHT = 8.0, 80.0  # percent of the drawing that the curves take; below ar
 GRID_LINES = 4
 FINEST = 1e-9  # numbers have nine decimals
 NOTHING = Markup()
+_RIGHT = 85.0  # percent: words that begin further right would leave the drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,15 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Aim:
+    """What is to be reached, and by when."""
+
+    at: datetime
+    value: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Something that happened."""
 
@@ -59,6 +69,7 @@ class LineChart:
     points: Sequence[Point]
     shown: Callable[[float], str]
     path: Sequence[Point] = ()
+    target: Aim | None = None
     forecast: Forecast | None = None
     marks: Sequence[Mark] = ()
     limit: float | None = None
@@ -87,8 +98,7 @@ class Bet:
 def line(chart: LineChart) -> Markup:
     """Empty where there are not two moments to draw between."""
     moments = [point.at for point in (*chart.points, *chart.path)]
-    if chart.forecast is not None:
-        moments.append(chart.forecast.at)
+    moments += [one.at for one in (chart.forecast, chart.target) if one is not None]
     if len(set(moments)) < 2:
         return NOTHING
     frame = _Frame(min(moments), max(moments), _ticks(_values(chart)))
@@ -98,6 +108,7 @@ def line(chart: LineChart) -> Markup:
         *_marks(frame, chart.marks),
         _stretched(frame, chart),
         *_last_dot(frame, chart.points),
+        *_target(frame, chart),
         *_dates(frame),
     ]
     return _plot(chart.says, [(frame.level(tick), chart.shown(tick)) for tick in frame.ticks], parts)
@@ -202,6 +213,13 @@ def two_by_two(says: str, bets: Sequence[Bet]) -> Markup:
 # --- how a chart is drawn -------------------------------------------------------------------------------
 
 
+class _Known(NamedTuple):
+    """A moment whose value is known."""
+
+    at: datetime
+    value: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
     begins: datetime
@@ -229,6 +247,8 @@ def _values(chart: LineChart) -> list[float]:
     values = [point.value for point in (*chart.points, *chart.path) if point.value is not None]
     if chart.forecast is not None:
         values += [chart.forecast.low, chart.forecast.high]
+    if chart.target is not None:
+        values.append(chart.target.value)
     if chart.limit is not None:
         values.append(chart.limit)
     return values
@@ -249,8 +269,8 @@ def _ticks(values: Sequence[float]) -> list[float]:
 
 def _stretched(frame: _Frame, chart: LineChart) -> Markup:
     curves = []
-    last = next((point for point in reversed(chart.points) if point.value is not None), None)
-    if chart.forecast is not None and last is not None and last.value is not None:
+    last = _last(chart.points)
+    if chart.forecast is not None and last is not None:
         start = (frame.x(last.at), frame.y(last.value))
         x = frame.x(chart.forecast.at)
         high, low = (x, frame.y(chart.forecast.high)), (x, frame.y(chart.forecast.low))
@@ -303,14 +323,35 @@ def _marks(frame: _Frame, marks: Iterable[Mark]) -> list[Markup]:
     return parts
 
 
+def _last(points: Sequence[Point]) -> _Known | None:
+    found = next((point for point in reversed(points) if point.value is not None), None)
+    return None if found is None or found.value is None else _Known(found.at, found.value)
+
+
 def _last_dot(frame: _Frame, points: Sequence[Point]) -> list[Markup]:
-    last = next((point for point in reversed(points) if point.value is not None), None)
-    if last is None or last.value is None:
+    last = _last(points)
+    if last is None:
         return []
     return [
         Markup('<circle class="now" cx="{}%" cy="{}%" r="4"/>').format(
             _n(frame.x(last.at)), _n(frame.level(last.value))
         )
+    ]
+
+
+def _target(frame: _Frame, chart: LineChart) -> list[Markup]:
+    """A ring at its day, named on the side from which the curve does not come."""
+    if chart.target is None:
+        return []
+    x, level = frame.x(chart.target.at), frame.level(chart.target.value)
+    last = _last(chart.points)
+    is_below = last is not None and last.value > chart.target.value
+    return [
+        Markup('<circle class="aim" cx="{}%" cy="{}%" r="4.5"/>').format(_n(x), _n(level)),
+        Markup('<text class="aim" x="{}%" y="{}%" dx="{}" dy="{}" text-anchor="{}">{}</text>').format(
+            *(_n(x), _n(level), 5 if x > _RIGHT else 0, 20 if is_below else -11),
+            *("end" if x > _RIGHT else "middle", chart.target.label),
+        ),
     ]
 
 

@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The groups of one dimension of one metric."""
+    """The groups of one dimension of one metric; none of them where no gap is known."""
 
     title: str
     metric: str
@@ -45,6 +45,7 @@ class Gap:
     reference: str
     reference_value: str
     sentence: str
+    change_unit: str
     groups: Sequence[Group]
 
 
@@ -90,14 +91,16 @@ def _gap(title: str, dimension: str, rows: Sequence[Row], unit: Unit) -> Gap:
         reference=reference,
         reference_value=unit.or_unknown(first["reference_value"]),
         sentence=_widest(rows, dimension, reference, unit),
-        groups=groups,
+        change_unit=unit.change_words(),
+        groups=groups if any(row["gap"] is not None for row in rows) else (),
     )
 
 
 def _widest(rows: Sequence[Row], dimension: str, reference: str, unit: Unit) -> str:
     known = [row for row in rows if row["gap"] is not None and "null" not in row["segment"]]
     if not known:
-        return "No gap can be told yet."
+        whose = reference if rows[0]["reference_value"] is None else "every other group"
+        return f"No gap can be told yet: the value of {whose} is hidden, or there is none."
     row = max(known, key=lambda one: abs(float(one["gap"])))
     name = wording.segment_value(row["segment"], dimension)
     return f"The widest gap to {reference}: {name}, {unit.change(row['gap'])}."
@@ -111,8 +114,8 @@ def _group(row: Row, dimension: str, unit: Unit, greatest: float) -> Group:
         value=figure(row, unit).text if value is None else unit.of(value),
         exact=wording.exact(value),
         n=None if row["n"] is None else int(row["n"]),
-        gap="" if row["gap"] is None else unit.change(row["gap"]),
-        gap_interval="" if low is None or high is None else unit.change_span(low, high),
+        gap="" if row["gap"] is None else unit.bare_change(row["gap"]),
+        gap_interval="" if low is None or high is None else unit.bare_span(low, high),
         standing=row["standing"] or "",
         bar=charts.share_bar(
             0.0 if value is None else abs(float(value)) / greatest,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from impact_reports import charts
-from impact_reports.charts import Bar, Forecast, LineChart, Mark, Point
+from impact_reports.charts import Aim, Bar, Forecast, LineChart, Mark, Point
 from impact_schemas import wording
 from impact_schemas.wording import Unit, units_of
 
@@ -34,6 +34,12 @@ class Figure:
     status: str
     status_words: str
     n: int | None
+    parts: tuple[str, str, str] = ("", "", "")  # the number with what stands before and after it
+
+    @property
+    def stands_on(self) -> str:
+        """'n 6,720', where that says more than the value does: a count is its own n."""
+        return "" if self.n is None or self.exact == str(self.n) else f"n {self.n:,}"
 
     @property
     def known(self) -> bool:
@@ -58,7 +64,7 @@ class TargetSays:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The points of a chart and the twin of it in a table."""
+    """The points of a chart and the twin of it in a table; `marks`: day and title of each numbered mark."""
 
     chart: Markup
     says: str
@@ -66,6 +72,7 @@ class Series:
     rows: Sequence[tuple[str, ...]]
     has_target: bool = False
     is_line: bool = False
+    marks: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ def figure(row: Row | None, unit: Unit) -> Figure:
     n = None if row["n"] is None else int(row["n"])
     if value is None or status not in SHOWN_VALUES:
         return Figure("hidden" if status == "suppressed" else "no data", "", status, words, n)
-    return Figure(unit.of(value), wording.exact(value), status, words, n)
+    return Figure(unit.of(value), wording.exact(value), status, words, n, unit.parts(value))
 
 
 def main_window(metric: Row, values: Iterable[Row], targets: Iterable[Row]) -> str:
@@ -306,8 +313,9 @@ def trend(metric: Row, window: str, rows: Rows, unit: Unit) -> Series | None:
         points=points,
         shown=unit.tick,
         path=[] if target is None else _path(metric, target),
+        target=None if target is None else _aim(target, unit),
         forecast=None if target is None else _forecast(target),
-        marks=[Mark(_moment(row["at"]), row["title"]) for row in annotations_of(metric, rows)],
+        marks=_marks(metric, rows, _moment(points[0].at)),
     )
     table = [
         (wording.day(point.at), "" if point.value is None else wording.exact(point.value)) for point in points
@@ -319,7 +327,20 @@ def trend(metric: Row, window: str, rows: Rows, unit: Unit) -> Series | None:
         rows=table,
         has_target=bool(chart.path),
         is_line=True,
+        marks=[(wording.day(mark.at), mark.label) for mark in chart.marks],
     )
+
+
+def _marks(metric: Row, rows: Rows, since: datetime) -> list[Mark]:
+    found = [
+        Mark(_moment(row["at"]), f"{wording.sentence(row['kind'])}: {row['title']}")
+        for row in annotations_of(metric, rows)
+    ]
+    return [mark for mark in found if mark.at >= since]
+
+
+def _aim(target: Row, unit: Unit) -> Aim:
+    return Aim(_moment(target["due"]), float(target["target"]), f"target {unit.tick(target['target'])}")
 
 
 def monthly(metric: Row, rows: Rows, unit: Unit) -> Series | None:

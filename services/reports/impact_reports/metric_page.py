@@ -83,7 +83,6 @@ class ArmRow:
     difference: str
     interval: str
     n: str
-    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,10 @@ class MetricPage:
     segments: Sequence[SegmentRow]
     next_segment: str | None
     segments_in_all: int
+    hidden: int
     gaps: Sequence[Gap]
     arms: Sequence[ArmRow]
+    arms_say: str
     comparisons: Sequence[Fact]
     periods: Sequence[PeriodRow]
     revisions: Sequence[RevisionRow]
@@ -143,8 +144,10 @@ def page(rows: Rows, metric: Row, window: str) -> MetricPage:
         next_segment=segments[SEGMENTS_A_PAGE - 1].segment if len(segments) > SEGMENTS_A_PAGE else None,
         # the total is no group
         segments_in_all=max(0, sum(_cells(rows, window).values()) - 1),
+        hidden=_cells(rows, window).get("suppressed", 0),
         gaps=gaps.of_metrics(rows),
         arms=[_arm(row, card) for row in _known_arms(rows["contributions"], window)],
+        arms_say=_arms_say(_known_arms(rows["contributions"], window), card),
         comparisons=_comparisons(rows, card, window),
         periods=[_period(row, card) for row in rows["periods"]],
         revisions=[_revision(row, card) for row in rows["revisions"]],
@@ -159,9 +162,14 @@ def _windows(metric: Row, card: Card, rows: Rows) -> list[WindowRow]:
     found = []
     for name in json.loads(metric["definition"])["windows"]:
         row = by_name.get(name)
-        since = "" if row is None or row["window_start"] is None else wording.minute(row["window_start"])
+        since = "" if row is None or row["window_start"] is None else _when(row["window_start"])
         found.append(WindowRow(name, wording.window(name), metric_cards.figure(row, card.unit), since))
     return found
+
+
+def _when(moment: datetime) -> str:
+    """The day alone, where a day begins."""
+    return wording.day(moment) if moment.hour == moment.minute == 0 else wording.minute(moment)
 
 
 def _cells(rows: Rows, window: str) -> dict[str, int]:
@@ -210,11 +218,21 @@ def _arm(row: Row, card: Card) -> ArmRow:
         value=card.unit.of(row["value"]),
         control=str(row["control"]),
         control_value=card.unit.of(row["control_value"]),
-        difference=card.unit.change(row["difference"]),
-        interval="" if low is None or high is None else card.unit.change_span(low, high),
+        difference=card.unit.bare_change(row["difference"]),
+        interval="" if low is None or high is None else card.unit.bare_span(low, high),
         n=f"{int(row['n']):,} and {int(row['n_control']):,}",
-        method=row["method"] or "",
     )
+
+
+def _arms_say(rows: Sequence[Row], card: Card) -> str:
+    """What is the same in every row: the control, the unit of differences, the method of intervals."""
+    controls = " or ".join(sorted({str(row["control"]) for row in rows}))
+    unit = card.unit.change_words()
+    methods = " or ".join(sorted({row["method"] for row in rows if row["method"]}))
+    said = [f"Beside {controls!r}, the control"]
+    said += [f"differences in {unit}"] if unit else []
+    said += [f"intervals: {methods}"] if methods else []
+    return "; ".join(said) + "."
 
 
 def _comparisons(rows: Rows, card: Card, window: str) -> list[Fact]:

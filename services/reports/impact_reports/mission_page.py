@@ -42,10 +42,19 @@ class OpenWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many targets or warnings are in one state."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Beside:
     """A business metric beside an impact metric in the same window."""
 
     title: str
+    metric: str
     value: str
     change: str
     per_business: str
@@ -54,13 +63,14 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """An impact metric and the business metrics beside it."""
+    """An impact metric and the business metrics beside it; `standing`: which way it changed."""
 
     title: str
     metric: str
     window_words: str
     value: str
     change: str
+    standing: str
     business: Sequence[Beside]
 
 
@@ -124,8 +134,9 @@ class MissionPage:
     as_of: datetime | None
     north_star: Card | None
     north_star_chart: Series | None
-    summary: str
+    tally: Sequence[Tally]
     warnings: Sequence[OpenWarning]
+    more_warnings: Sequence[OpenWarning]
     impact: Sequence[Card]
     guardrails: Sequence[Card]
     business: Sequence[Card]
@@ -148,6 +159,9 @@ def page(rows: Rows) -> MissionPage:
     titles = {row["metric"]: row["title"] for row in rows["metrics"]}
     star = next((card for card in found if card.metric == product["north_star"]), None)
     bets, chart = _bets(rows, units, titles)
+    still_open = sorted((row for row in rows["violations"] if row["until"] is None), key=_urgency)
+    warnings = [_warning(row, units, titles) for row in still_open]
+    shown = max(WARNINGS_SHOWN, sum(one.severity == "critical" for one in warnings))
     return MissionPage(
         product=product["product"],
         title=product["title"],
@@ -156,8 +170,9 @@ def page(rows: Rows) -> MissionPage:
         as_of=as_of(rows),
         north_star=star,
         north_star_chart=None if star is None else _star_chart(star, rows),
-        summary=summary([target for card in found for target in card.targets], rows["violations"]),
-        warnings=[_warning(row, units, titles) for row in rows["violations"] if row["until"] is None],
+        tally=tally([target for card in found for target in card.targets], rows["violations"]),
+        warnings=warnings[:shown],
+        more_warnings=warnings[shown:],
         impact=_of_role("impact", found, star),
         guardrails=_of_role("guardrail", found, star),
         business=_of_role("business", found, star),
@@ -178,18 +193,31 @@ def as_of(rows: Rows) -> datetime | None:
     return max((row["as_of"] for row in rows["rolling_metrics"]), default=None)
 
 
-def summary(targets: Iterable[TargetSays], violations: Iterable[Row]) -> str:
-    """One sentence: how many targets go which way, and how many warnings are open."""
-    counts: dict[str, int] = {}
-    for target in targets:
-        counts[target.status_words] = counts.get(target.status_words, 0) + 1
-    said = [f"{counts[words]} {words}" for words in wording.TARGET_STATUSES.values() if words in counts]
-    total = sum(counts.values())
-    text = f"Of {wording.count(total, 'target')} {', '.join(said)}." if total else "No target is set."
-    still_open = sum(row["until"] is None for row in violations)
-    if still_open:
-        return f"{text} {wording.count(still_open, 'warning')} open."
-    return f"{text} No warning is open."
+_IN_ORDER = ("off_track", "at_risk", "on_track", "met", "no_data", "suppressed")
+
+
+def tally(targets: Iterable[TargetSays], violations: Iterable[Row]) -> list[Tally]:
+    """How many warnings are open, and how many targets go which way; what is bad first."""
+    targets, still_open = list(targets), [row for row in violations if row["until"] is None]
+    found = []
+    for severity, noun in (("critical", "critical warning"), ("warning", "warning")):
+        amount = sum(row["severity"] == severity for row in still_open)
+        if amount:
+            found.append(Tally(severity, wording.count(amount, noun)))
+    for code in _IN_ORDER:
+        amount = sum(target.status == code for target in targets)
+        if amount:
+            words = wording.said(wording.TARGET_STATUSES, code)
+            found.append(Tally(code, f"{wording.count(amount, 'target')} {words}"))
+    return found
+
+
+WARNINGS_SHOWN = 4  # and all critical ones; the others on demand
+
+
+def _urgency(row: Row) -> tuple[bool, bool]:
+    """Critical ones first, and of these what no decision has answered."""
+    return (row["severity"] != "critical", bool(row["answered_by"]))
 
 
 def _of_role(role: str, cards: Iterable[Card], star: Card | None) -> list[Card]:
@@ -243,14 +271,16 @@ def _warning(row: Row, units: dict[str, Unit], titles: dict[str, str]) -> OpenWa
 # --- two kinds of value -----------------------------------------------------------------------------------
 
 
-BESIDE_ONE = 3  # business metrics; the view value_pairs has all of them
+MOST_APART = 3  # business metrics beside one impact metric; the view value_pairs has all of them
+LEAST_PER = 0.1
+LEAST_CHANGE = 0.0005  # is written as nothing
 ADDS_UP = ("count", "sum", "unique", "latest")  # what can be had so much of for each unit of business
 
 
 def _pairs(rows: Rows, units: dict[str, Unit], titles: dict[str, str]) -> list[Pairs]:
     """Each impact metric in the window that it is shown in first; what diverges comes first."""
     windows = {name: window for (_, name), window in metric_cards.main_windows(rows).items()}
-    aggregates = {row["metric"]: row["aggregate"] for row in rows["metrics"]}
+    metrics = {row["metric"]: row for row in rows["metrics"]}
     found: dict[str, list[Row]] = {}
     for row in sorted(rows["value_pairs"], key=lambda row: _first(row, units)):
         if row["time_window"] == windows[row["impact_metric"]]:
@@ -262,13 +292,29 @@ def _pairs(rows: Rows, units: dict[str, Unit], titles: dict[str, str]) -> list[P
             window_words=wording.window(windows[metric]),
             value=units[metric].or_unknown(beside[0]["impact_value"]),
             change=_relative(beside[0]["impact_change"]),
+            standing=_standing(beside[0]["impact_change"], metrics[metric]["direction"]),
             business=[
-                _beside(row, units, titles, adds_up=aggregates[metric] in ADDS_UP)
-                for row in beside[:BESIDE_ONE]
+                _beside(row, units, titles, adds_up=_add_up(metrics[metric], metrics[row["business_metric"]]))
+                for row in _telling(beside)
             ],
         )
         for metric, beside in found.items()
     ]
+
+
+def _telling(beside: Sequence[Row]) -> Sequence[Row]:
+    """All from which it drifts apart; else the one that comes first."""
+    return [row for row in beside if row["diverges"]][:MOST_APART] or beside[:1]
+
+
+def _standing(change: Any, direction: str) -> str:
+    if change is None or abs(change) < LEAST_CHANGE:
+        return ""
+    return "better" if (change > 0) == (direction == "up") else "worse"
+
+
+def _add_up(*metrics: Row) -> bool:
+    return all(metric["aggregate"] in ADDS_UP for metric in metrics)
 
 
 def _first(row: Row, units: dict[str, Unit]) -> tuple[bool, bool]:
@@ -277,18 +323,28 @@ def _first(row: Row, units: dict[str, Unit]) -> tuple[bool, bool]:
 
 
 def _beside(row: Row, units: dict[str, Unit], titles: dict[str, str], *, adds_up: bool) -> Beside:
-    impact, business = units[row["impact_metric"]], units[row["business_metric"]]
-    per = ""
-    if adds_up and row["impact_per_business"] is not None:
-        each = business.words(one=True) or business.code
-        per = f"{impact.of(row['impact_per_business'])} per {'one' if each == '1' else each}"
+    business = units[row["business_metric"]]
     return Beside(
         title=titles[row["business_metric"]],
+        metric=row["business_metric"],
         value=business.or_unknown(row["business_value"]),
         change=_relative(row["business_change"]),
-        per_business=per,
+        per_business=_per(row, units) if adds_up else "",
         diverges=bool(row["diverges"]),
     )
+
+
+def _per(row: Row, units: dict[str, Unit]) -> str:
+    """So much impact for one of business; where that is little, so much business for one of impact."""
+    impact, business, ratio = (
+        *(units[row["impact_metric"]], units[row["business_metric"]]),
+        row["impact_per_business"],
+    )
+    if not ratio:
+        return ""
+    if abs(ratio) >= LEAST_PER:
+        return f"{impact.of(ratio)} for each {business.words(one=True) or 'one'}"
+    return f"{business.of(1 / ratio)} for each {impact.words(one=True) or 'one'}"
 
 
 def _relative(change: Any) -> str:
@@ -324,10 +380,21 @@ def _dot(title: str, results: Sequence[Row]) -> Bet | None:
     for row in results:
         if row["measured"] is None or not row["expected"] or row["business_change"] is None:
             continue
-        certain = row["ci_low"] is not None and (row["ci_low"] > 0) == (row["ci_high"] > 0)
         impact = float(row["measured"]) / float(row["expected"])
-        return Bet(title, max(-3.0, min(3.0, impact)), float(row["business_change"]), certain)
+        return Bet(title, max(-3.0, min(3.0, impact)), float(row["business_change"]), _is_certain(row))
     return None
+
+
+def _is_certain(result: Row) -> bool:
+    """Whether the interval leaves no doubt about the direction."""
+    return result["ci_low"] is not None and (result["ci_low"] > 0) == (result["ci_high"] > 0)
+
+
+def _quadrant(results: Iterable[Row]) -> str:
+    for row in results:
+        if row["quadrant"]:
+            return QUADRANTS[row["quadrant"]] if _is_certain(row) else "impact within chance"
+    return ""
 
 
 def _bet(
@@ -352,7 +419,7 @@ def _bet(
         cost=cost,
         status=status,
         status_words=wording.said(wording.BET_STATUSES, status),
-        quadrant=next((QUADRANTS[one["quadrant"]] for one in results if one["quadrant"]), ""),
+        quadrant=_quadrant(results),
         results=[_result(result, units, titles) for result in results],
     )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from impact_reports.metric_cards import Card
+    from impact_reports.mission_page import Tally
     from impact_reports.queries import Row, Rows
 
 GOALS = (  # the United Nations' short names of the Sustainable Development Goals
@@ -36,7 +37,7 @@ class ProductSays:
     title: str
     statement: str
     north_star: Card | None
-    summary: str
+    tally: Sequence[Tally]
     metrics: int
 
 
@@ -91,7 +92,7 @@ def _product(row: Row, cards: Sequence[Card], rows: Rows) -> ProductSays:
         title=row["title"],
         statement=row["statement"] or "",
         north_star=next((card for card in own if card.metric == row["north_star"]), None),
-        summary=mission_page.summary([target for card in own for target in card.targets], violations),
+        tally=mission_page.tally([target for card in own for target in card.targets], violations),
         metrics=len(own),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from impact_schemas import wording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from impact_reports.queries import Row, Rows
 
@@ -21,7 +21,6 @@ class Unknown:
 
     title: str
     sentence: str
-    metric: str | None = None
 
 
 def of_product(rows: Rows) -> list[Unknown]:
@@ -50,21 +49,23 @@ def of_edition(rows: Rows) -> list[Unknown]:
 
 
 def _groups(rows: Iterable[Row], titles: dict[str, str]) -> list[Unknown]:
-    found = []
+    """One for each dimension, with the metrics that are split by it, the largest share first."""
+    found: dict[str, list[Row]] = {}
     for row in rows:
-        share = row["share_unknown"]
-        if not share:
-            continue
-        dimension = row["dimension"].replace("_", " ")
-        doubt = " Differences between the groups may be no more than that." if share >= MUCH else ""
-        found.append(
-            Unknown(
-                f"{titles.get(row['metric'], row['metric'])} by {dimension}",
-                f"For {wording.percent(share)} of the events the {dimension} is unknown.{doubt}",
-                row["metric"],
-            )
-        )
-    return found
+        if row["share_unknown"]:
+            found.setdefault(row["dimension"], []).append(row)
+    return [_group(dimension.replace("_", " "), found[dimension], titles) for dimension in found]
+
+
+def _group(dimension: str, rows: Sequence[Row], titles: dict[str, str]) -> Unknown:
+    shares: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda one: one["share_unknown"], reverse=True):
+        title = titles.get(row["metric"], str(row["metric"]))
+        shares.setdefault(wording.percent(row["share_unknown"]), []).append(title)
+    of_each = "; ".join(f"{share} of the events of {', '.join(names)}" for share, names in shares.items())
+    is_much = any(row["share_unknown"] >= MUCH for row in rows)
+    doubt = " Differences between the groups may be no more than that." if is_much else ""
+    return Unknown(f"Whose {dimension} it is", f"The {dimension} is unknown for {of_each}.{doubt}")
 
 
 _STATUS_SAYS = {
