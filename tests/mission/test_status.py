@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from impact_aggregator.windows import DAY
 from impact_cli import status
+from impact_schemas.wording import THIN
 from tests.mission.conftest import NOON, visit
 
 if TYPE_CHECKING:
@@ -51,9 +53,13 @@ async def test_status_tells_targets_warnings_groups_and_pairs(clinic_on_both: Mi
     status.show([product], console)
     assert isinstance(console.file, io.StringIO)
     told = console.file.getvalue()
-    assert "critical guardrail since 2025-11-" in told
-    assert "Behind: No-show rate over 28d is 0.5" in told
-    assert "Apart over 28d: no_show_rate +33.3%, while revenue +" in told
+    told = " ".join(told.replace(THIN, " ").split())
+    assert re.search(r"critical Missed is \d+ over the last 7 days; the bound is 3, since 2025-11-", told)
+    assert (
+        "behind No-show rate (language: es): 50 % over the last 28 days, 25 % for language: en; gap" in told
+    )
+    assert "apart No-show rate +33.3 % on the 28 days before, while Revenue +" in told
+    assert re.search(r"No-show rate 33.3 % [\d,]+ ", told)
 
 
 def _number(metric: str, window: str) -> status.Number:

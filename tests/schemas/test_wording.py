@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impact_reports.definitions import rule
 from impact_schemas import wording
+from impact_schemas.definitions import rule
 from impact_schemas.wording import THIN, Unit, unit_of
 
 

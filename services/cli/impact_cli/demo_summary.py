@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import sys
@@ -12,10 +11,11 @@ from rich.markup import escape
 
 from impact_cli import settings
 from impact_cli.event_files import encode
-from impact_cli.terminal import shown
+from impact_cli.status import show_numbers
+from impact_cli.status_meaning import STYLES, judged
+from impact_cli.terminal import print_told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.console import Console
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from impact_cli.examples import Example
     from impact_cli.send import Summary
     from impact_cli.status import Product
-    from impact_cli.status_meaning import Meaning, Value
 
-ANNOTATED = re.compile(r"(?<=\w)\{")  # kg{CO2e} is read as kg CO2e
-BRACES = str.maketrans("", "", "{}")
 QUERY = (
     "SELECT metric, segment, value, n FROM rolling_metrics"
     " WHERE product = '{product}' AND time_window = 'all' ORDER BY metric, segment"
@@ -34,11 +31,6 @@ QUERY = (
 READ_SQLITE = (  # for a machine without the command sqlite3
     "import sqlite3, sys; [print(*row, sep='|') for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])]"
 )
-STYLES = {
-    **dict.fromkeys(("met", "proven", "on_track", "holding"), "green"),
-    **dict.fromkeys(("at_risk", "warning"), "yellow"),
-    **dict.fromkeys(("off_track", "failed", "critical", "behind"), "red"),
-}
 
 
 def show(one: Product, example: Example, sent: Summary, seconds: float, console: Console) -> None:
@@ -52,51 +44,10 @@ def show(one: Product, example: Example, sent: Summary, seconds: float, console:
         f"{ledger.received:,} received = {ledger.counted:,} counted + {ledger.duplicates:,} duplicates "
         f"+ {ledger.quarantined:,} quarantined"
     )
-    numbers = [number for number in one.numbers if number.window == "all"]
-    width = max((len(number.title) for number in numbers), default=0)
-    for number in numbers:
-        star = "*" if number.metric == example.north_star else " "
-        value = shown(number.value) if number.value is not None else number.status
-        console.print(f"{star} {number.title:<{width}}  [bold]{value:>15}[/] {escape(_unit(number.unit))}")
     if example.north_star is not None:
-        console.print("* stands for the mission: " + example.statement, markup=False)
-    for word, text in _meaning(one.meaning):
-        style = STYLES.get(word, "dim")
-        console.print(f"  [{style}]{word.replace('_', ' '):<10}[/] {escape(text)}")
-
-
-def _unit(unit: str) -> str:
-    return "" if unit == "1" else ANNOTATED.sub(" ", unit).translate(BRACES)
-
-
-def _meaning(meaning: Meaning) -> Iterator[tuple[str, str]]:
-    """A word and a line for each target, warning, group that is behind, and bet."""
-    for target in meaning.targets:
-        name = _named(target.title, target.segment)
-        seen = f", {shown(target.forecast)} at this pace" if target.forecast is not None else ""
-        yield target.status, f"{name}: {shown(target.value)} of {shown(target.target)} by {target.due}{seen}"
-    for warned in meaning.warnings:
-        answer = f" Answered: {warned.answered_by}." if warned.answered_by else ""
-        yield warned.severity, f"{warned.detail}, since {warned.since}.{answer}"
-    for gap in meaning.gaps:
-        reference = _named("", gap.reference_segment)
-        yield (
-            "behind",
-            f"{_named(gap.title, gap.segment)}: {shown(gap.value)},{reference} {shown(gap.reference_value)}",
-        )
-    for bet in meaning.bets:
-        name = _named(bet.metric, bet.segment)
-        yield bet.status, f"{bet.title}: {name} {_signed(bet.measured)}, {_signed(bet.expected)} expected"
-
-
-def _named(name: str, segment: str) -> str:
-    """A name and its segment in plain words: No-show rate (language es)."""
-    split = segment.strip("{}").replace('"', "").replace(":", " ").replace(",", ", ")
-    return f"{name} ({split})" if split else name
-
-
-def _signed(value: Value) -> str:
-    return "not measured yet" if value is None else f"{'+' if value > 0 else ''}{shown(value)}"
+        console.print(example.statement, markup=False)
+    show_numbers(one, console)
+    print_told(console, judged(one.meaning, one.metrics), STYLES)
 
 
 def show_places(example: Example, key: str, data: Path, url: str, console: Console) -> None:

@@ -57,13 +57,13 @@ def explain(
     from impact_aggregator.verify import Scope
     from impact_cli import explain as why
 
-    found = asyncio.run(
+    found, unit = asyncio.run(
         why.read(settings_of(data), Scope(product, metric), segment, window, with_log=not quick)
     )
     if as_json:
         terminal.print_json(found)
     else:
-        why.show(found, terminal.out())
+        why.show(found, unit, terminal.out())
 
 
 @app.command()

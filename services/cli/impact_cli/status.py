@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal  # noqa: TC003 (msgspec reads the annotations)
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.markup import escape
@@ -12,11 +12,12 @@ from sqlalchemy import text
 
 from impact_cli import status_account, status_meaning, status_portfolio
 from impact_cli.status_account import Account
-from impact_cli.status_meaning import Meaning
+from impact_cli.status_meaning import STYLES, Meaning, Named
 from impact_cli.status_portfolio import Goal, Need  # noqa: TC001 (msgspec reads the annotations)
-from impact_cli.terminal import Refused, shown
+from impact_cli.terminal import Refused, print_told
 from impact_database.engine import connect, read_only
 from impact_database.migrate import check
+from impact_schemas import wording
 from impact_schemas.catalog.counting import WINDOWS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 SHOWN_WINDOWS = ("28d", "all")  # for people; JSON has every window
-STATUS_STYLES = {"stale": "yellow", "no_data": "dim", "suppressed": "dim"}
+ROLES = {"impact": "Impact", "guardrail": "Guardrails", "business": "Business"}
 
 NUMBERS = text("""
     SELECT r.product, r.metric, m.title, r.role, r.unit, r.time_window, r.value, r.n, r.status, r.as_of,
@@ -35,6 +36,7 @@ NUMBERS = text("""
     WHERE r.segment = '{}'
     ORDER BY r.product, r.metric
 """)
+METRICS = text("SELECT product, metric, title, role, unit, definition FROM metrics ORDER BY product, metric")
 LEDGER = text("SELECT product, received, counted, duplicates, quarantined FROM ledger")
 PRODUCTS = text("""
     SELECT p.product, p.title, p.statement, p.beneficiaries, m.title AS star
@@ -82,6 +84,7 @@ class Product(msgspec.Struct, frozen=True):
     account: Account
     goals: list[Goal]
     needs: list[Need]
+    metrics: dict[str, Named]
 
 
 async def read(url: str) -> list[Product]:
@@ -110,6 +113,7 @@ async def _products(connection: AsyncConnection) -> list[Product]:
     meanings = await status_meaning.read(connection)
     accounts = await status_account.read(connection)
     portfolio = await status_portfolio.read(connection)
+    metrics = _named([row._asdict() for row in await connection.execute(METRICS)])
     return [
         Product(
             row.product,
@@ -123,6 +127,7 @@ async def _products(connection: AsyncConnection) -> list[Product]:
             accounts.get(row.product, Account()),
             [one for one in portfolio.goals if one.product == row.product],
             [one for one in portfolio.needs if one.product == row.product],
+            metrics.get(row.product, {}),
         )
         for row in await connection.execute(PRODUCTS)
     ]
@@ -139,38 +144,81 @@ def _for_people(numbers: list[Number]) -> list[Number]:
     ]
 
 
+def _named(rows: list[dict[str, Any]]) -> dict[str, dict[str, Named]]:
+    found: dict[str, dict[str, Named]] = {}
+    units = wording.units_of(rows)
+    for row in rows:
+        name = row["product"], row["metric"]
+        one = Named(row["title"], row["role"], row["unit"], units[name].percent)
+        found.setdefault(row["product"], {})[row["metric"]] = one
+    return found
+
+
 def show(products: list[Product], console: Console) -> None:
-    """A table of the numbers, what they mean, and a line of the ledger for each product; then together."""
+    """The numbers, what they mean, and a line of the ledger for each product; then together."""
     for one in products:
         console.print(f"[bold]{escape(one.title)}[/] ({one.product})")
         if one.statement:
-            star = f" Its north star: {one.north_star}." if one.north_star else ""
-            console.print(escape(f"{one.statement} For {one.beneficiaries}.{star}"))
-        table = Table("metric", "window", "value", "unit", "n", "status")
-        for place, column in enumerate(table.columns):
-            column.no_wrap = place not in (0, 3)  # titles and units may take two lines, a number never
-            column.overflow = "fold"
-            column.justify = "right" if place in (2, 4) else "left"
-        for number in _for_people(one.numbers):
-            count = "-" if number.n is None else f"{number.n:,}"
-            cells = (number.title, number.window, shown(number.value), number.unit, count, number.status)
-            table.add_row(*map(escape, cells), style=STATUS_STYLES.get(number.status))
-        console.print(table)
-        if one.numbers:
-            console.print(f"as of {max(number.as_of for number in one.numbers)} UTC")
-        for number in one.numbers:
-            if number.place is not None and (number.products or 0) > 1:
-                says = (
-                    f"{number.title} over {number.window}: place {number.place} of {number.products} products"
-                )
-                console.print(escape(says))
-        status_meaning.show(one.meaning, console)
-        status_account.show(one.account, console)
+            console.print(f"{one.statement} For {one.beneficiaries}.", markup=False)
+        show_numbers(one, console)
+        told = [
+            *status_meaning.judged(one.meaning, one.metrics),
+            *status_meaning.also(one.meaning, one.metrics),
+        ]
+        print_told(console, told, STYLES)
         ledger = one.ledger
         console.print(
             f"{ledger.received:,} events received = {ledger.counted:,} counted "
             f"+ {ledger.duplicates:,} duplicates + {ledger.quarantined:,} quarantined\n"
         )
     if len(products) > 1:  # people are never added between products: each number stands for itself
-        goals = [goal for one in products for goal in one.goals]
-        status_portfolio.show(goals, [need for one in products for need in one.needs], console)
+        status_portfolio.show(products, console)
+
+
+def show_numbers(one: Product, console: Console) -> None:
+    """A line for each metric, impact first; * stands for the mission, n is the events behind a value."""
+    if not one.numbers:
+        return
+    numbers: dict[str, dict[str, Number]] = {}
+    for number in _for_people(one.numbers):
+        numbers.setdefault(number.metric, {})[number.window] = number
+    windows = [name for name in WINDOWS if any(name in found for found in numbers.values())]
+    console.print(_table(one, numbers, windows))
+    console.print(f"as of {max(number.as_of for number in one.numbers)} UTC", style="dim")
+    for number in one.numbers:
+        if number.place is not None and (number.products or 0) > 1:
+            over = wording.window(number.window)
+            says = f"{number.title} over {over}: place {number.place} of {number.products} products"
+            console.print(escape(says))
+
+
+def _table(one: Product, numbers: dict[str, dict[str, Number]], windows: list[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for window in windows:
+        table.add_column(wording.window(window).removeprefix("the "), justify="right", no_wrap=True)
+        table.add_column("n", justify="right", no_wrap=True, style="dim")
+    table.add_column("", overflow="fold")
+    for role, title in ROLES.items():
+        of_role = [name for name in numbers if one.metrics[name].role == role]
+        if of_role:
+            table.add_row("", f"[bold]{title}[/]")
+        for name in of_role:
+            metric = one.metrics[name]
+            cells = [cell for window in windows for cell in _cells(numbers[name].get(window), metric)]
+            star = "*" if metric.title == one.north_star else ""
+            words = "" if metric.percent else metric.as_unit().words()
+            table.add_row(star, *map(escape, (metric.title, *cells, words)))
+    return table
+
+
+def _cells(number: Number | None, metric: Named) -> tuple[str, str]:
+    """The value without its unit's words, or why there is none; and n."""
+    if number is None:
+        return "", ""
+    if number.value is None:
+        return number.status.replace("_", " "), ""
+    _, value, after = metric.as_unit().parts(number.value)
+    stale = " (stale)" if number.status == "stale" else ""
+    return f"{value}{after if metric.percent else ''}{stale}", f"{number.n:,}"

@@ -9,17 +9,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.markup import escape
 from sqlalchemy import text
 
 from impact_cli.status_meaning import Value, first_windows, struct_of
-from impact_cli.terminal import shown
+from impact_schemas import wording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from rich.console import Console
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from impact_cli.status_meaning import Named
+    from impact_schemas.wording import Unit
 
 _LEAST_UNKNOWN = Decimal("0.01")  # of the events; less is in --json, and in the view
 
@@ -172,51 +173,52 @@ def _told_once(one: Reached | Difference | Net | Best) -> object:
     return one.metric, getattr(one, "segment", None), getattr(one, "name", None)
 
 
-def show(account: Account, console: Console) -> None:
-    """A line for each."""
-    for line in _lines(account):
-        console.print(escape(line))
-
-
-def _lines(account: Account) -> Iterator[str]:
+def told(account: Account, metrics: Mapping[str, Named]) -> Iterator[tuple[str, str]]:
+    """A word and a sentence for each."""
     for reached in account.reached:
-        yield (
-            f"Reached: {reached.title} over {reached.window}, {_percent(reached.share)}"
-            f" of {reached.people:,} people of {reached.segment}"
-        )
+        people = f"{wording.number(reached.people)} people of {wording.segment(reached.segment)}"
+        yield "reached", f"{_over(reached)}: {_percent(reached.share)} of {people}"
     for unknown in account.unknown:
         if unknown.share is not None and unknown.share >= _LEAST_UNKNOWN:
             share = _percent(unknown.share)
-            yield f"Not known: {unknown.dimension} of {share} of the events of {unknown.title}"
+            yield "not known", f"{unknown.title}: the {unknown.dimension} of {share} of the events"
     for one in account.differences:
-        yield _difference(one)
+        yield one.kind, _difference(one, metrics[one.metric].as_unit())
     for net in account.net:
-        yield (
-            f"Owed to the product: {shown(net.net)} of {shown(net.gross)}, {net.title} over {net.window}"
-            f" ({net.source or 'no source'})"
-        )
+        unit = metrics[net.metric].as_unit()
+        values = f"{unit.or_unknown(net.net)} of {unit.or_unknown(net.gross)}"
+        yield "owed to us", f"{_over(net)}: {values} ({net.source or 'no source'})"
     for benchmark in account.benchmarks:
+        unit = metrics[benchmark.metric].as_unit()
         origin = ", ".join(str(one) for one in (benchmark.source, benchmark.year) if one is not None)
         yield (
-            f"Beside {benchmark.label}, {shown(benchmark.benchmark)}{f' ({origin})' if origin else ''}:"
-            f" {benchmark.title} over {benchmark.window} is {shown(benchmark.value)},"
-            f" {_percent(benchmark.ratio)} of it"
+            "beside",
+            f"{_over(benchmark)}: {unit.or_unknown(benchmark.value)}, {_percent(benchmark.ratio)} of"
+            f" {benchmark.label}, {unit.or_unknown(benchmark.benchmark)}{f' ({origin})' if origin else ''}",
         )
-    if account.best:
-        told = (f"{one.title} {shown(one.best)} ({one.window} up to {one.day})" for one in account.best)
-        yield f"Own best: {'; '.join(told)}"
+    for best in account.best:
+        yield (
+            "own best",
+            f"{_over(best)}: {metrics[best.metric].as_unit().or_unknown(best.best)} on {best.day}",
+        )
 
 
-def _difference(one: Difference) -> str:
-    sure = "" if one.ci_low is None else f" (95 %: {shown(one.ci_low)} to {shown(one.ci_high)})"
-    head = f"{one.kind.capitalize()} {one.name}: {one.title} over {one.window} {shown(one.value)}"
+def _over(one: Reached | Difference | Net | Benchmark | Best) -> str:
+    return f"{one.title} over {wording.window(one.window)}"
+
+
+def _difference(one: Difference, unit: Unit) -> str:
+    head = f"{one.name}: {_over(one)} {unit.or_unknown(one.value)}"
     if one.difference is not None:
         other = "control" if one.kind == "arm" else "the rest"
-        return f"{head}, {other} {shown(one.beside)}: difference {shown(one.difference)}{sure}"
+        sure = ""
+        if one.ci_low is not None and one.ci_high is not None:
+            sure = f" (95 %: {unit.bare_span(one.ci_low, one.ci_high)})"
+        return f"{head}, {other} {unit.or_unknown(one.beside)}: {unit.change(one.difference)}{sure}"
     if one.kind == "feature" and one.beside is not None:
         return f"{head}, {_percent(one.beside)} of the total"
     return head
 
 
 def _percent(share: Value) -> str:
-    return "unknown" if share is None else f"{float(share):.1%}"
+    return "unknown" if share is None else wording.percent(share)

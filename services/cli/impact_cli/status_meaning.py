@@ -6,34 +6,38 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy import text
 
-from impact_cli.terminal import shown
+from impact_schemas import wording
+from impact_schemas.wording import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from rich.console import Console
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 Value = Decimal | float | None
 
 _ORDER = ("28d", "90d", "7d", "365d", "all", "24h", "1h", "5m")  # of several windows the first is told
 _LEAST_CHANGE = 0.01  # less is in --json, and in the view
-_STYLES = {
-    "met": "green",
-    "proven": "green",
-    "at_risk": "yellow",
-    "warning": "yellow",
-    "off_track": "red",
-    "failed": "red",
-    "critical": "red",
-    "no_data": "dim",
-    "suppressed": "dim",
-    "too_early": "dim",
+STYLES = {
+    **dict.fromkeys(("met", "proven", "on_track", "holding"), "green"),
+    **dict.fromkeys(("at_risk", "warning", "overdue"), "yellow"),
+    **dict.fromkeys(("off_track", "failed", "critical", "behind", "apart"), "red"),
 }
+
+
+class Named(msgspec.Struct, frozen=True):
+    """How a metric is called and its values are written; `percent`: as a share of 1."""
+
+    title: str
+    role: str
+    unit: str
+    percent: bool
+
+    def as_unit(self) -> Unit:
+        """Writes values."""
+        return Unit(self.unit, self.percent)
 
 
 _HELPS = {  # the two-by-two of what changed for the better
@@ -222,88 +226,95 @@ def first_windows(rows: Iterable[Any], key: Callable[[Any], object]) -> list[Any
 # --- what is printed ----------------------------------------------------------------------------------
 
 
-def show(meaning: Meaning, console: Console) -> None:
-    """A table for each kind that there is anything of."""
-    if meaning.targets:
-        table = _table("target", "window", "value", "target", "unit", "due", "progress", "forecast", "status")
-        for target in meaning.targets:
-            _add(table, *_target(target), status=target.status)
-        console.print(table)
+def judged(meaning: Meaning, metrics: Mapping[str, Named]) -> Iterator[tuple[str, str]]:
+    """A word and a sentence for each target, warning, group that is behind, and bet."""
+    for target in meaning.targets:
+        yield target.status, _target(target, metrics[target.metric].as_unit())
     for warned in meaning.warnings:
-        answer = f" Answered: {warned.answered_by}{_then_and_now(warned)}." if warned.answered_by else ""
-        style = _STYLES[warned.severity]
-        said = escape(f"{warned.kind} since {warned.since}: {warned.detail}.{answer}")
-        console.print(f"[{style}]{warned.severity}[/] {said}")
-    _show_groups(meaning, console)
-    if meaning.bets:
-        table = _table("bet", "expected", "measured", "95 %", "by", "evidence", "business", "helps", "status")
-        for bet in meaning.bets:
-            _add(table, *_bet(bet), status=bet.status)
-        console.print(table)
+        unit = metrics[warned.metric].as_unit() if warned.metric in metrics else Unit("1")
+        yield warned.severity, f"{warned.detail}, since {warned.since}.{_answer(warned, unit)}"
+    for gap in meaning.gaps:
+        yield "behind", _gap(gap, metrics[gap.metric].as_unit())
+    for bet in meaning.bets:
+        yield bet.status, _bet(bet, metrics)
+
+
+def also(meaning: Meaning, metrics: Mapping[str, Named]) -> Iterator[tuple[str, str]]:
+    """The same for impact beside business, and for reviews of risks that are overdue."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for pair in meaning.pairs:
+        if _is_told(pair.impact_change) and _is_told(pair.business_change):
+            head = (
+                f"{metrics[pair.impact_metric].title} {_share(pair.impact_change)} on {_before(pair.window)}"
+            )
+            business = f"{metrics[pair.business_metric].title} {_share(pair.business_change)}"
+            together.setdefault(("apart" if pair.diverges else "together", head), []).append(business)
+    for (word, head), others in together.items():
+        yield word, f"{head}, while {', '.join(others)}"
     for risk in meaning.overdue_risks:
         when = f"was due on {risk.due}" if risk.due else "has never been done"
-        console.print(escape(f"Review of risk {risk.risk} {when}: {risk.statement}"))
+        yield "overdue", f"The review of a risk {when}: {risk.statement}"
 
 
-def _show_groups(meaning: Meaning, console: Console) -> None:
-    for gap in meaning.gaps:
-        sure = "" if gap.ci_low is None else f" (95 %: {shown(gap.ci_low)} to {shown(gap.ci_high)})"
-        console.print(
-            escape(
-                f"Behind: {gap.title} over {gap.window} is {shown(gap.value)} for {gap.segment},"
-                f" {shown(gap.reference_value)} for {gap.reference_segment}: gap {shown(gap.gap)}{sure}"
-            )
-        )
-    together: dict[str, list[str]] = {}
-    for pair in meaning.pairs:
-        if not (_is_told(pair.impact_change) and _is_told(pair.business_change)):
-            continue
-        word = "Apart" if pair.diverges else "Both better"
-        head = f"{word} over {pair.window}: {pair.impact_metric} {_share(pair.impact_change)}, while"
-        together.setdefault(head, []).append(f"{pair.business_metric} {_share(pair.business_change)}")
-    for head, others in together.items():
-        console.print(escape(f"{head} {', '.join(others)}"))
+def named(title: str, segment: str) -> str:
+    """A name and its segment: 'No-show rate (language: es)'."""
+    return title if segment == "{}" else f"{title} ({wording.segment(segment)})"
 
 
-def _then_and_now(warned: Warned) -> str:
-    if warned.value_at_answer is None or warned.value_now is None:
+def _answer(warned: Warned, unit: Unit) -> str:
+    if not warned.answered_by:
         return ""
-    return f", {shown(warned.value_at_answer)} then, {shown(warned.value_now)} now"
+    if warned.value_at_answer is None or warned.value_now is None:
+        return f" Decided: {warned.answered_by}."
+    then, now = unit.of(warned.value_at_answer), unit.of(warned.value_now)
+    return f" Decided: {warned.answered_by}, {then} then, {now} now."
 
 
-def _target(one: Target) -> tuple[str, ...]:
-    name = one.title if one.segment == "{}" else f"{one.title} {one.segment}"
-    span = "" if one.forecast_low is None else f" ({shown(one.forecast_low)} to {shown(one.forecast_high)})"
-    progress = "-" if one.progress is None else f"{float(one.progress):.0%}"
+def _target(one: Target, unit: Unit) -> str:
+    name, target = named(one.title, one.segment), unit.of(one.target or 0)
+    if one.value is None:
+        return f"{name}: no value yet; the target is {target} by {one.due}"
+    text = f"{name}: {unit.of(one.value)}, target {target} by {one.due}"
+    if one.forecast is None:
+        return text
+    if one.forecast_low is None or one.forecast_high is None:
+        return f"{text}; {unit.of(one.forecast)} at this pace"
+    sure = unit.bare_span(one.forecast_low, one.forecast_high)
+    return f"{text}; {unit.of(one.forecast)} at this pace ({sure})"
+
+
+def _gap(one: Gap, unit: Unit) -> str:
+    sure = ""
+    if one.ci_low is not None and one.ci_high is not None:
+        sure = f"; gap {unit.bare_span(one.ci_low, one.ci_high)} (95 %)"
     return (
-        *(name, one.window, shown(one.value), shown(one.target), one.unit, one.due),
-        *(progress, f"{shown(one.forecast)}{span}"),
+        f"{named(one.title, one.segment)}: {unit.or_unknown(one.value)} over {wording.window(one.window)},"
+        f" {unit.or_unknown(one.reference_value)} for {wording.segment(one.reference_segment)}{sure}"
     )
 
 
-def _bet(one: Bet) -> tuple[str, ...]:
-    sure = "-" if one.ci_low is None else f"{shown(one.ci_low)} to {shown(one.ci_high)}"
-    where = one.metric if one.segment == "{}" else f"{one.metric} {one.segment}"
-    expected = f"{where} {shown(one.expected)}"
-    business = "-" if one.business_change is None else f"{one.business_metric} {_share(one.business_change)}"
-    helps = _HELPS.get(one.quadrant or "", "-")
-    return one.title, expected, shown(one.measured), sure, one.by, one.evidence or "-", business, helps
+def _bet(one: Bet, metrics: Mapping[str, Named]) -> str:
+    unit, name = metrics[one.metric].as_unit(), named(metrics[one.metric].title, one.segment)
+    expected = "nothing" if one.expected is None else unit.change(one.expected)
+    if one.measured is None:
+        return f"{one.title}: {name} not measured yet, {expected} expected by {one.by}"
+    sure = ""
+    if one.ci_low is not None and one.ci_high is not None:
+        sure = f" (95 %: {unit.bare_span(one.ci_low, one.ci_high)})"
+    text = f"{one.title}: {name} {unit.change(one.measured)}{sure}, {expected} expected by {one.by}"
+    if one.business_metric is None or one.business_change is None:
+        return text
+    helps = f"; it helps {_HELPS[one.quadrant]}" if one.quadrant in _HELPS else ""
+    return f"{text}; {metrics[one.business_metric].title} {_share(one.business_change)}{helps}"
 
 
 def _is_told(change: Value) -> bool:
     return change is not None and abs(float(change)) >= _LEAST_CHANGE
 
 
-def _share(value: Value) -> str:
-    return "-" if value is None else f"{float(value):+.1%}"
+def _share(change: Value) -> str:
+    return "not known" if change is None else wording.relative(change)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(*columns)
-    for column in table.columns:
-        column.overflow = "fold"
-    return table
-
-
-def _add(table: Table, *cells: str, status: str) -> None:
-    table.add_row(*map(escape, (*cells, status)), style=_STYLES.get(status))
+def _before(window: str) -> str:
+    return f"the {wording.window(window).removeprefix('the last ')} before"

@@ -10,13 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import text
 
-from impact_cli.terminal import shown
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from impact_cli.status import Product
+    from impact_cli.status_meaning import Named
 
 # Of a metric with several windows that of 28 days is told, else all time.
 GOALS = text("""
@@ -64,21 +65,37 @@ async def read(connection: AsyncConnection) -> Portfolio:
     return Portfolio(goals, [Need(*row) for row in await connection.execute(NEEDS)])
 
 
-def show(goals: Iterable[Goal], needs: Iterable[Need], console: Console) -> None:
+def show(products: Sequence[Product], console: Console) -> None:
     """A table of each, if there is anything in it."""
+    titles = {one.product: one.title for one in products}
+    metrics = {(one.product, name): metric for one in products for name, metric in one.metrics.items()}
+    goals = [goal for one in products for goal in one.goals]
     _print(
         console,
-        ("goal", "product", "metric", "window", "value", "unit"),
+        ("goal", "product", "metric", "window", "value"),
         [
-            (one.sdg, one.product, one.title, one.window, shown(one.value), one.unit)
+            (one.sdg, titles[one.product], one.title, one.window, _value(one, metrics))
             for one in sorted(goals, key=_by_number)
         ],
     )
     _print(
         console,
         ("need", "product", "bet", "status"),
-        [(one.statement, one.product, one.bet or "no bet yet", one.status or "-") for one in needs],
+        [
+            (need.statement, titles[need.product], need.bet or "no bet yet", _words(need.status))
+            for need in sorted((need for one in products for need in one.needs), key=lambda need: need.need)
+        ],
     )
+
+
+def _value(one: Goal, metrics: Mapping[tuple[str, str], Named]) -> str:
+    if one.value is None:
+        return _words(one.status)
+    return metrics[one.product, one.metric].as_unit().of(one.value)
+
+
+def _words(status: str | None) -> str:
+    return "-" if status is None else status.replace("_", " ")
 
 
 def _by_number(goal: Goal) -> tuple[int, str, str]:
@@ -88,7 +105,7 @@ def _by_number(goal: Goal) -> tuple[int, str, str]:
 def _print(console: Console, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     if not rows:
         return
-    table = Table(*head)
+    table = Table(*head, box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in table.columns:
         column.overflow = "fold"
     before = ""
@@ -96,3 +113,4 @@ def _print(console: Console, head: tuple[str, ...], rows: list[tuple[str, ...]])
         table.add_row("" if first == before else escape(first), *map(escape, others))
         before = first
     console.print(table)
+    console.print()

@@ -6,13 +6,16 @@ Exit codes: 0 done, 1 the answer is no, 2 wrong use.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from impact_cli.catalogs import NoCatalog
@@ -22,7 +25,7 @@ from impact_eventlog.ports import LogError
 from impact_schemas.catalog import CatalogFaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from decimal import Decimal
 
 P = ParamSpec("P")
@@ -38,9 +41,29 @@ class WrongUse(Exception):
     """The command was called in a way that cannot work; the message says how it can."""
 
 
+PIPE_WIDTH = 120  # of what is no terminal and does not say how wide it is: 80 would break rows in two
+
+
 def out() -> Console:
     """Results. Rich leaves colours out where this is no terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, soft_wrap=True, width=PIPE_WIDTH if is_pipe else None)
+
+
+def print_told(console: Console, told: Iterable[tuple[str, str]], styles: Mapping[str, str]) -> None:
+    """A word and a sentence a line; on a terminal a long sentence goes on below its own beginning."""
+    rows = [(word.replace("_", " "), text, styles.get(word, "dim")) for word, text in told]
+    width = max((len(word) for word, _, _ in rows), default=0)
+    if not console.is_terminal:  # one line each, to be searched
+        for word, text, _ in rows:
+            console.print(f"  {word:<{width}}  {text}", markup=False)
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=width + 2, no_wrap=True)
+    table.add_column(overflow="fold")
+    for word, text, style in rows:
+        table.add_row(f"  [{style}]{word}[/]", escape(text))
+    console.print(table)
 
 
 def err() -> Console:

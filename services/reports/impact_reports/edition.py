@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from impact_reports import charts, csv_text, definitions, metric_cards
+from impact_reports import charts, csv_text, metric_cards
 from impact_reports.charts import Bar
 from impact_reports.metric_cards import Figure, figure, of_metric
 from impact_reports.periods import Period
 from impact_reports.unknowns import of_edition
-from impact_schemas import wording
+from impact_schemas import definitions, wording
 from impact_schemas.wording import units_of
 
 if TYPE_CHECKING:

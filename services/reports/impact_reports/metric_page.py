@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from impact_reports import definitions, gaps, metric_cards, mission_page
-from impact_schemas import wording
+from impact_reports import gaps, metric_cards, mission_page
+from impact_schemas import definitions, wording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a metric's definition says, in one line and as the catalog has it. Pure."""
+"""What a metric's definition says, in one line and as the catalog has it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from impact_reports.queries import Row
 
 
 def rule(definition: Mapping[str, Any]) -> str:
@@ -46,7 +44,7 @@ def _scalar(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def definition_text(metric: Row) -> str:
+def definition_text(metric: Mapping[str, Any]) -> str:
     """What the catalog says of the metric, as JSON, without what it leaves at nothing."""
     return json.dumps(
         _written(json.loads(metric["definition"])), indent=2, ensure_ascii=False, sort_keys=True
