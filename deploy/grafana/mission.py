@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from deploy.catalogs import catalogs
-from deploy.grafana.panels import FOLDER, graph, query, rendered, rows, words
+from deploy.grafana.panels import FOLDER, course, query, rendered, rows, words
+from impact_schemas import wording
 from impact_schemas.catalog import family, family_by
 
 if TYPE_CHECKING:
@@ -108,13 +109,20 @@ def _rows(catalog: Catalog, title: str, why: str, sql: str, width: int):  # type
 
 
 def _course(catalog: Catalog, name: str, metric: Metric):  # type: ignore[no-untyped-def]
-    why = " ".join(
-        part
-        for part in (metric.description, f"In {metric.unit}; {metric.direction} is better.", _known(metric))
-        if part
-    )
+    why = " ".join(part for part in (metric.description, _better(catalog, name), _known(metric)) if part)
     total = f'{family(name)}{{product="{catalog.product}"}}'
-    return graph(metric.title, why, "short", query(total, "{{window}}"))
+    return course(metric.title, why, _unit(catalog, name), query(total, "{{window}}"))
+
+
+def _unit(catalog: Catalog, name: str) -> str:
+    """Grafana's name for how values are written; in words the unit is in the description."""
+    return "percentunit" if wording.unit_in(catalog.metrics, name).percent else "short"
+
+
+def _better(catalog: Catalog, name: str) -> str:
+    unit = wording.unit_in(catalog.metrics, name).words()
+    better = "Higher is better." if catalog.metrics[name].direction == "up" else "Lower is better."
+    return f"In {unit}. {better}" if unit else better
 
 
 def _known(metric: Metric) -> str:
@@ -131,10 +139,10 @@ def _groups(catalog: Catalog, page: Dashboard) -> Dashboard:
                 f'{family_by(name, [dimension])}{{product="{catalog.product}", window="{_window(metric)}"}}'
             )
             page.with_panel(
-                graph(
+                course(
                     f"{metric.title} by {dimension}",
                     f"The reference group is {metric.equity.reference}. Groups do not add up: see the total.",
-                    "short",
+                    _unit(catalog, name),
                     query(split, f"{{{{{dimension}}}}}"),
                 )
             )

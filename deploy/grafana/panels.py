@@ -63,8 +63,13 @@ def quantiles(histogram: str) -> list[prometheus.Dataquery]:
 
 
 def graph(title: str, why: str, unit: str, *queries: prometheus.Dataquery) -> timeseries.Panel:
-    """Lines over time, half the width."""
-    panel = timeseries.Panel().title(title).description(why).datasource(PROMETHEUS).unit(unit).min(0)
+    """Lines over time of what is never below 0, half the width."""
+    return course(title, why, unit, *queries).min(0)
+
+
+def course(title: str, why: str, unit: str, *queries: prometheus.Dataquery) -> timeseries.Panel:
+    """Lines over time of what may be anything, half the width."""
+    panel = timeseries.Panel().title(title).description(why).datasource(PROMETHEUS).unit(unit)
     for each in queries:
         panel.with_target(each)
     return panel.height(8).span(12)

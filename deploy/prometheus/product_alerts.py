@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from ruamel.yaml import YAML
 
 from deploy.catalogs import catalogs
+from impact_schemas import wording
 from impact_schemas.catalog.counting import Window
 
 if TYPE_CHECKING:
@@ -62,14 +63,13 @@ def alerts(catalog: Catalog) -> Iterator[Alert]:
 
 def _targets(catalog: Catalog, name: str, metric: Metric) -> Iterator[Alert]:
     aims: dict[tuple[str, str], list[str]] = {}
+    unit = wording.unit_in(catalog.metrics, name)
     for target in metric.targets:
         segment = ",".join(f"{name}={value}" for name, value in sorted(target.segment.items()))
-        aims.setdefault((target.window, segment), []).append(
-            f"{target.value:g} {_unit(metric)}by {target.due}"
-        )
+        aims.setdefault((target.window, segment), []).append(f"{unit.of(target.value)} by {target.due}")
     for (window, segment), told_aims in aims.items():
         whose = f"{metric.title} of {segment}" if segment else metric.title
-        aim = f"{whose}: {', '.join(told_aims)} ({window})"
+        aim = f"The target of {whose} over {wording.window(window)}, {', '.join(told_aims)},"
         meanings = {
             "at_risk": "At the present pace the target is missed; only the best case still reaches it.",
             "off_track": "At the present pace the target is missed in the best case too, or its day is over.",
@@ -328,10 +328,6 @@ def _concerned(catalog: Catalog, name: str | None) -> str:
     if catalog.mission is not None:
         parts.append(f"in the end: {catalog.mission.beneficiaries}")
     return "; ".join(parts) or "nobody is named in the catalog"
-
-
-def _unit(metric: Metric) -> str:
-    return "" if metric.unit == "1" else f"{metric.unit} "
 
 
 def rendered(catalog: Catalog) -> str:

@@ -94,6 +94,15 @@ def test_a_board_asks_for_families_that_its_metrics_have(product: str) -> None:
     assert {f"impact_{name}" for name in metrics} <= asked
 
 
+def test_a_board_writes_shares_as_percentages_and_cuts_nothing_off_that_is_below_0() -> None:
+    panels_of = {panel["title"]: panel for panel in dashboard(mission.file_of("caremessage"))["panels"]}
+    change, share = (
+        panels_of[title]["fieldConfig"]["defaults"] for title in ("Change of HbA1c", "No-show rate")
+    )
+    assert "min" not in change
+    assert share["unit"] == "percentunit"
+
+
 def test_every_prometheus_query_is_valid_and_asks_for_metrics_that_exist() -> None:
     expressions = [target["expr"] for target in targets(overview.FILE, "impact-prometheus")]
     variables = [variable["query"] for variable in dashboard(overview.FILE)["templating"]["list"]]
