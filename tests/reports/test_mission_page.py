@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 
-from impact_reports import gaps, mission_page, unknowns
+from impact_reports import gaps, metric_cards, mission_page, unknowns
 from impact_reports.mission_page import Tally
 from impact_schemas.wording import Unit
 
@@ -92,3 +92,23 @@ def test_an_unknown_group_is_told_once_for_all_metrics_of_a_dimension() -> None:
         "The home town is unknown for 20 % of the events of Rate; 2 % of the events of Cared for, Fees."
         " Differences between the groups may be no more than that."
     )
+
+
+@pytest.mark.parametrize(("first_day", "is_begun"), [(2, False), (20, True)])
+def test_a_month_within_which_events_began_is_no_whole_month(first_day: int, *, is_begun: bool) -> None:
+    of = {"product": "clinic", "metric": "care"}
+    months = [
+        of
+        | {"value": 10, "closed": True}
+        | {
+            "starts_at": datetime(2026, month, 1, tzinfo=UTC),
+            "ends_at": datetime(2026, month + 1, 1, tzinfo=UTC),
+        }
+        for month in (1, 2, 3)
+    ]
+    trends = [of | {"at": datetime(2026, 1, day, tzinfo=UTC)} for day in range(first_day, 31)]
+    rows: dict[str, list[dict[str, Any]]] = {"months": months, "metric_trends": trends}
+    series = metric_cards.monthly(of | {"title": "Cared for"}, rows, UNITS["care"])
+    assert series is not None
+    assert series.chart.count('class="bar open"') == int(is_begun)
+    assert ("in which the first events came" in series.says) is is_begun

@@ -252,7 +252,8 @@ def _before(history: Sequence[Row], total: Row | None, unit: Unit, period: Perio
     before = figure(row, unit)
     if row is None or total is None or not before.known or total["value"] is None:
         return "not known"
-    return f"{before.text} ({unit.change(Decimal(str(total['value'])) - Decimal(str(row['value'])))})"
+    change = Decimal(str(total["value"])) - Decimal(str(row["value"]))
+    return f"{before.text} ({unit.change(change) if unit.percent else unit.bare_change(change)})"
 
 
 def _facts(metric: Row, definition: Mapping[str, Any], rows: Rows, unit: Unit) -> list[tuple[str, str]]:

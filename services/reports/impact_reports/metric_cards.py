@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -252,6 +252,7 @@ def _target_sentence(row: Row, unit: Unit) -> str:
 # --- what was before ------------------------------------------------------------------------------------
 
 
+FEW_MONTHS = 3
 TREND_DAYS = 400  # that metric_trends keeps at most
 
 
@@ -346,19 +347,34 @@ def _aim(target: Row, unit: Unit) -> Aim:
 def monthly(metric: Row, rows: Rows, unit: Unit) -> Series | None:
     """A bar a calendar month; None where there is none with a value."""
     months = of_metric(rows.get("months", ()), metric)
+    begun = _begun(metric, rows)
     bars = [
-        Bar(wording.month(row["starts_at"]), float(row["value"]), bool(row["closed"]))
+        Bar(wording.month(row["starts_at"]), float(row["value"]), bool(row["closed"]) and row is not begun)
         for row in months
         if row["value"] is not None
     ]
     if not bars:
         return None
     words = f" in {unit.words()}" if unit.words() else ""
-    says = f"{metric['title']}{words} by month, from {bars[0].label} to {bars[-1].label}"
+    says = f"{metric['title']}{words} by month, from {bars[0].label}"
+    if begun is not None:
+        says += ", in which the first events came,"
+    says += f" to {bars[-1].label}"
     if not bars[-1].complete:
         says += ", which is not over"
     table = [(wording.month(row["starts_at"]), wording.exact(row["value"])) for row in months]
     return Series(charts.bars(says, bars, unit.tick), says, ("month", metric["title"]), table)
+
+
+def _begun(metric: Row, rows: Rows) -> Row | None:
+    """The first month, where events only began within it: less of it was counted than of the others."""
+    months = of_metric(rows.get("months", ()), metric)
+    days = [_moment(row["at"]) for row in of_metric(rows.get("metric_trends", ()), metric)]
+    known = [row for row in months if row["value"] is not None]
+    if not known or not days or len(known) < FEW_MONTHS:
+        return None
+    first = _moment(known[0]["starts_at"]) + timedelta(days=1)  # a trend's day is told at its end
+    return known[0] if first < min(days) <= _moment(known[0]["ends_at"]) else None
 
 
 def annotations_of(metric: Row, rows: Rows) -> list[Row]:
