@@ -308,9 +308,12 @@ class Measured(NamedTuple):
 
 
 def measure(contender: Contender, load: Load) -> Measured:
-    """Warms up, and then runs three times."""
+    """Warms up, and then runs three times.
+
+    Long enough that nothing of the start is counted: connections, first batches, caches, specialised code.
+    """
     ready = bodies(load.size, min(load.requests, max(20, 2_000 // load.size)))
-    asyncio.run(send(contender, load._replace(requests=max(load.connections, load.requests // 10)), ready))
+    asyncio.run(send(contender, load._replace(requests=max(4 * load.connections, load.requests // 4)), ready))
     cpu, rate = [], []
     for _ in range(RUNS):
         before, started = _cpu_s(contender.process), time.perf_counter()

@@ -74,7 +74,8 @@ def mode_of(content_type: bytes, header_names: Iterable[bytes]) -> Mode:
 def plain_mode(headers: Mapping[bytes, bytes]) -> Mode | None:
     """The mode, if it and the body's encoding are of the plainest kind."""
     mode = _MODES.get(headers.get(b"content-type", b""))
-    return mode if mode in _PLAIN and b"content-encoding" not in headers else None
+    plain = mode is Mode.BATCHED or mode is Mode.STRUCTURED
+    return mode if plain and b"content-encoding" not in headers else None
 
 
 def _mode_of_long_form(content_type: bytes) -> Mode:
@@ -180,10 +181,11 @@ def plain_events(mode: Mode, body: bytes, limits: Limits) -> Events | None:
 
     Every sign may be wrong about good input, which is then read closely, and never about bad input.
     """
-    if mode not in _PLAIN or (b"\\" in body and b"\\u00" in body) or _has_long_number(body):
+    decoder = _PLAIN.get(mode)  # once: a member of an Enum is hashed in Python
+    if decoder is None or (b"\\" in body and b"\\u00" in body) or _has_long_number(body):
         return None
     try:
-        read = _PLAIN[mode].decode(body)
+        read = decoder.decode(body)
         events = read if mode is Mode.BATCHED else [read]
         written = _ENCODER.encode_lines(events)
     except (msgspec.MsgspecError, ValueError, RecursionError):  # also what is no UTF-8 or no Unicode

@@ -35,8 +35,9 @@ _CLOSE_S = 3.0
 _MAX_BACKOFF_S = 2.0
 # Few events wait until what is under way has arrived and as many as last time have come, so that more of them
 # share a record: 5.0 instead of 3.9 events with 64 callers of one event. Nobody waits longer than this, and a
-# lone caller not at all.
+# lone caller not at all. While others are under way it may be longer: the broker would not get them earlier.
 _LINGER_S = 0.005
+_LINGER_BEHIND_S = 0.02
 _FEW_EVENTS = 500
 
 
@@ -68,6 +69,7 @@ class KafkaWriter:
         self._events_in_flight = 0
         self._came_together = 0  # events that waited when the last batches were taken
         self._hold: asyncio.TimerHandle | None = None
+        self._hold_behind = False  # begun while others were under way
         self._held_enough = False
         self._producer: AIOKafkaProducer | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -158,15 +160,24 @@ class KafkaWriter:
         waiting = self._pending.events - self._events_in_flight
         enough = _FEW_EVENTS if self._in_flight else min(self._came_together, _FEW_EVENTS)
         if 0 < waiting < enough and not self._held_enough:
-            if self._hold is None:
-                self._hold = asyncio.get_running_loop().call_later(_LINGER_S, self._end_hold)
+            if self._hold is None or (self._hold_behind and not self._in_flight):
+                self._begin_hold()
             return True
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
+        self._cancel_hold()
         self._held_enough = False
         self._came_together = waiting or self._came_together
         return False
+
+    def _begin_hold(self) -> None:
+        self._cancel_hold()
+        self._hold_behind = bool(self._in_flight)
+        linger_s = _LINGER_BEHIND_S if self._hold_behind else _LINGER_S
+        self._hold = asyncio.get_running_loop().call_later(linger_s, self._end_hold)
+
+    def _cancel_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
 
     def _end_hold(self) -> None:
         self._held_enough = True
