@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -51,6 +50,9 @@ class Door:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                if self.path.endswith("/status"):
+                    self._tell(body)
+                    return
                 request = Request(self.path, dict(self.headers), body.split(b"\n"))
                 door.requests.append(request)
                 answer = door.answer(request)
@@ -65,15 +67,12 @@ class Door:
                 self.end_headers()
                 self.wfile.write(payload)
 
-            def do_GET(self) -> None:
-                """The status of an event: `statuses` by its id, and none at all without any."""
-                query = parse_qs(urlsplit(self.path).query)
+            def _tell(self, asked: bytes) -> None:
+                """The statuses of events: `statuses` by their ids, and none at all without any."""
                 known = door.statuses
-                body = (
-                    b""
-                    if known is None
-                    else json.dumps({"status": known.get(query["id"][0], "unknown")}).encode()
-                )
+                ids = json.loads(asked)["ids"]
+                statuses = {} if known is None else {one: known.get(one, "unknown") for one in ids}
+                body = json.dumps({"statuses": statuses}).encode()
                 self.send_response(404 if known is None else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -52,7 +52,13 @@ async def add_amendment(engine: AsyncEngine, kind: str) -> None:
 
 async def status(engine: AsyncEngine, **changes: Any) -> str | None:
     asked = {"product": "water", "identity": EVENT, "source": "/water/1", "event_id": "e-1"} | changes
-    return await SqlEventStatus(engine).find(**asked)
+    known = SqlEventStatus(engine)
+    found = await known.find(**asked)
+    events = {asked["event_id"]: asked["identity"], "other": b"y" * 16}
+    of_many = await known.find_all(asked["product"], asked["source"], events)
+    assert of_many == ({} if found is None else {asked["event_id"]: found})
+    assert await known.find_all(asked["product"], asked["source"], {}) == {}
+    return found
 
 
 async def test_nothing_is_known_of_an_event_that_never_came(engine: AsyncEngine) -> None:

@@ -25,7 +25,7 @@ from impact_schemas.keys import ApiKey, make_key
 from impact_schemas.wire import EVENTS_TOPIC, QUARANTINE_TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from impact_eventlog.ports import EventLogWriter, KeyedEvent
     from impact_ingest.limits import Limits
@@ -133,6 +133,10 @@ class KnownEvents(dict[bytes, "Settled"]):
         if b"down" in self:
             raise OSError("the database is away")
         return self.get(identity)
+
+    async def find_all(self, product: str, source: str, events: Mapping[str, bytes]) -> dict[str, Settled]:
+        found = {name: await self.find(product, one, source, name) for name, one in events.items()}
+        return {name: status for name, status in found.items() if status is not None}
 
 
 async def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:

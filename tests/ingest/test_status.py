@@ -82,6 +82,34 @@ async def test_a_database_that_is_down_is_503(service: Service) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
+async def ask_many(service: Service, content: object) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {service.key}"}
+    return await service.client.post("/v1/events/status", json=content, headers=headers)
+
+
+async def test_of_many_events_it_says_the_same(service: Service) -> None:
+    await service.send(batch_of(3))
+    service.known[IDENTITIES.of("water", EVENT[0], "e-1")] = "counted"
+    names = ["e-0", "e-1", "e-2", "never"]
+    answer = await ask_many(service, {"source": EVENT[0], "ids": names})
+    singly = {name: (await ask(service, event_id=name)).json()["status"] for name in names}
+    assert answer.json() == {"source": EVENT[0], "statuses": singly}
+    assert singly == {"e-0": "waiting", "e-1": "counted", "e-2": "waiting", "never": "unknown"}
+    assert (await ask_many(service, {"source": "/", "ids": []})).json()["statuses"] == {}
+
+
+async def test_a_wrong_question_about_many_is_refused(service: Service) -> None:
+    wrong: list[object] = [{}, [], {"source": "", "ids": []}, {"source": "/", "ids": [1]}]
+    for content in (*wrong, {"source": "/", "ids": ["x"] * 1_001}):
+        assert (await ask_many(service, content)).status_code == 400, content
+    big = await ask_many(service, {"source": "/", "ids": ["x" * 2**20]})
+    assert (big.status_code, big.headers["content-type"]) == (413, "application/problem+json")
+    service.known[b"down"] = "counted"
+    assert (await ask_many(service, {"source": "/", "ids": ["x"]})).status_code == 503
+    service.key = "nonsense"
+    assert (await ask_many(service, {"source": "/", "ids": ["x"]})).status_code == 401
+
+
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 20))
 def test_the_newest_are_remembered_within_the_capacity(sizes: list[int], capacity: int) -> None:
     accepted = AcceptedEvents(capacity)
@@ -89,6 +117,8 @@ def test_the_newest_are_remembered_within_the_capacity(sizes: list[int], capacit
     for identities in sent:
         accepted.add(identities)
     assert all(identity in accepted for identity in (sent[-1] if sent else []))
+    everything = frozenset(identity for identities in sent for identity in identities)
+    assert accepted.among(everything) == {one for one in everything if one in accepted}
     remembered = [identity for identities in sent for identity in identities if identity in accepted]
     newest = [identity for identities in sent for identity in identities][-len(remembered) or 10**9 :]
     assert remembered == newest

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from impact_reports.partner_door import Verdict
     from impact_schemas.partner_rows import Key
 
-LOOKUPS_AT_ONCE = 8
+IDS_AT_ONCE = 1_000
 LOOKUP_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between attempts while the service is too busy
 COUNTED_OR_ON_THE_WAY = frozenset({"counted", "duplicate", "waiting"})
 PAGE_RETRY_S = 20.0  # somebody waits for the page
@@ -33,9 +33,7 @@ async def judge(target: Target, events: Sequence[bytes]) -> list[Rejection]:
 async def find(target: Target, source: str, keys: Sequence[Key]) -> dict[Key, Elsewhere]:
     """Which of these rows the service has already. Raises SendError."""
     async with httpx.AsyncClient(timeout=target.request_timeout_s) as client:
-        lookup = _Lookup(client, target, source)
-        found = await asyncio.gather(*(lookup.row(key) for key in keys))
-    return {key: one for key, one in zip(keys, found, strict=True) if one is not None}
+        return await _Lookup(client, target, source).rows(keys)
 
 
 class _Lookup:
@@ -46,36 +44,42 @@ class _Lookup:
         self._url = f"{target.url.rstrip('/')}/v1/events/status"
         self._headers = {"Authorization": f"Bearer {target.key}"}
         self._source = source
-        self._at_once = asyncio.Semaphore(LOOKUPS_AT_ONCE)
-        self._tells = True
 
-    async def row(self, key: Key) -> Elsewhere | None:
-        generation = 0
-        while True:
-            status = await self._status(row_id(self._source, key, generation))
-            if status in COUNTED_OR_ON_THE_WAY:
-                return Elsewhere(generation, counted=True)
-            if status != "retracted":
-                return Elsewhere(generation - 1, counted=False) if generation else None
+    async def rows(self, keys: Sequence[Key]) -> dict[Key, Elsewhere]:
+        """What is taken back is looked for under the id of its next generation."""
+        found: dict[Key, Elsewhere] = {}
+        left, generation = list(keys), 0
+        while left:
+            statuses = await self._statuses({key: row_id(self._source, key, generation) for key in left})
+            for key, status in statuses.items():
+                if status in COUNTED_OR_ON_THE_WAY:
+                    found[key] = Elsewhere(generation, counted=True)
+                elif status != "retracted" and generation:
+                    found[key] = Elsewhere(generation - 1, counted=False)
+            left = [key for key, status in statuses.items() if status == "retracted"]
             generation += 1
+        return found
 
-    async def _status(self, event_id: str) -> str:
-        if not self._tells:
-            return "unknown"
-        async with self._at_once:
-            answer = await self._asked(event_id)
+    async def _statuses(self, ids: dict[Key, str]) -> dict[Key, str]:
+        names = list(ids.values())
+        found: dict[str, str] = {}
+        for start in range(0, len(names), IDS_AT_ONCE):
+            found |= await self._asked(names[start : start + IDS_AT_ONCE])
+        return {key: found.get(name, "unknown") for key, name in ids.items()}
+
+    async def _asked(self, names: Sequence[str]) -> dict[str, str]:
+        answer = await self._answer({"source": self._source, "ids": names})
         if answer.status_code in (404, 405):
-            self._tells = False
-            return "unknown"
+            return {}
         if answer.status_code != 200:
             raise SendError(f"{self._url} answered {answer.status_code}: {answer.text[:200]}")
-        return str(answer.json().get("status", "unknown"))
+        statuses: dict[str, str] = answer.json().get("statuses", {})
+        return statuses
 
-    async def _asked(self, event_id: str) -> httpx.Response:
-        parameters = {"source": self._source, "id": event_id}
+    async def _answer(self, asked: dict[str, object]) -> httpx.Response:
         for pause in (*LOOKUP_PAUSES_S, None):
             try:
-                answer = await self._client.get(self._url, params=parameters, headers=self._headers)
+                answer = await self._client.post(self._url, json=asked, headers=self._headers)
             except httpx.TransportError as error:
                 raise SendError(f"no answer from {self._url}: {error}") from error
             if pause is None or answer.status_code not in RETRIED:
