@@ -70,7 +70,9 @@ class Pages:
 def counts(page: httpx.Response) -> tuple[int, ...]:
     """new, changed, unchanged, missing, wrong."""
     assert page.status_code == 200, page.text
-    return tuple(int(one) for one in re.findall(r'<span class="count">([\d,]+)</span>', page.text))
+    return tuple(
+        int(one.replace(",", "")) for one in re.findall(r'<span class="count">([\d,]+)</span>', page.text)
+    )
 
 
 @pytest.fixture(scope="module")

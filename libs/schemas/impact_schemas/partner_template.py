@@ -38,7 +38,7 @@ class ColumnHint(msgspec.Struct, frozen=True):
     @property
     def words(self) -> str:
         """All of it in one line."""
-        kind = one_of(self.allowed) if self.allowed else self.kind
+        kind = f"one of {one_of(self.allowed)}" if self.allowed else self.kind
         unit = f"{kind} ({self.unit})" if self.unit else kind
         parts = [unit, self.limits, self.description, "needed" if self.required else "may be empty"]
         return ", ".join(part for part in parts if part)

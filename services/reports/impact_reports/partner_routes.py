@@ -89,7 +89,7 @@ def routes(engine: AsyncEngine, access: Access, store: PartnerStore, files: Part
         name = f"{product}-{form}.{kind}"
         return Response(body, headers=_kept_by_nobody(f'attachment; filename="{name}"'), media_type=media)
 
-    @router.post("/products/{product}/files/{form}/preview", max_body_size=MAX_BODY_BYTES)
+    @router.post("/products/{product}/files/{form}/preview")
     async def preview(request: Request, product: str, form: str) -> Response:
         same_origin(request)
         viewer = await _viewer(access, request, product)
@@ -104,7 +104,7 @@ def routes(engine: AsyncEngine, access: Access, store: PartnerStore, files: Part
             return await _files_page(engine, store, files, product, viewer, trouble, _status(error))
         return await _preview_page(engine, viewer, found, given, (read, outlook))
 
-    @router.post("/products/{product}/files/{form}/approve", max_body_size=MAX_BODY_BYTES)
+    @router.post("/products/{product}/files/{form}/approve")
     async def approve(request: Request, product: str, form: str) -> Response:
         same_origin(request)
         viewer = await _viewer(access, request, product)
@@ -129,7 +129,7 @@ def routes(engine: AsyncEngine, access: Access, store: PartnerStore, files: Part
         run = await _run(store, product, importid)
         return await _receipt_page(engine, store, run, viewer)
 
-    @router.post("/products/{product}/imports/{importid}/undo", max_body_size=MAX_BODY_BYTES)
+    @router.post("/products/{product}/imports/{importid}/undo")
     async def undo(request: Request, product: str, importid: str) -> Response:
         same_origin(request)
         viewer = await _viewer(access, request, product)
@@ -194,6 +194,10 @@ class _turn:  # noqa: N801 (used like a function)
 
 
 async def _given(request: Request) -> _Given:
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:  # the server reads no more than that
+        detail = f"A file has at most {MAX_FILE_BYTES // 2**20} MiB: go back, and send it in parts."
+        raise Problem(413, "too_large", detail)
     form = await request.form(max_files=1, max_fields=10, max_part_size=MAX_BODY_BYTES)
     file = form.get("file")
     if isinstance(file, UploadFile):
