@@ -113,22 +113,23 @@ async def test_a_changed_metric_gets_its_history_back(one: Pipeline) -> None:
 async def test_live_counting_goes_on_and_is_not_lost(
     one: Pipeline, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Under steady load it is level at no moment: the last stretch is counted within the swap."""
     await one.count([visit("a", minutes=5)])
     running = rebuild(one)
-    swap, late = running._swap, [visit("b", minutes=7), visit("c", minutes=9)]
+    swap, late = running._swap, [visit("b", minutes=7), retraction("r", "a")]
 
-    async def interrupted(*arguments: Any) -> int | None:
-        if late:
-            await one.count([late.pop(0)])
+    async def interrupted(*arguments: Any) -> int:
+        await one.count([late.pop(0)])
+        await one.count([late.pop(0)])
         return await swap(*arguments)
 
     monkeypatch.setattr(running, "_swap", interrupted)
-    await running.run()
+    done = await running.run()
+    assert done.records == 3
     await take_up(one, catalog)
     await one.rolling.tick()
-    # on PostgreSQL the first swap catches up by itself; on SQLite it has to come a third time
-    expected = (12, 2, "ok") if one.engine.dialect.name == "postgresql" else (21, 3, "ok")
-    assert (await one.rolling_values("minutes", "all"))["{}"] == expected
+    assert (await one.rolling_values("minutes", "all"))["{}"] == (7, 1, "ok")
+    assert await one.rows("SELECT topic FROM log_positions") == [(EVENTS,)]
 
 
 async def test_a_commit_under_the_old_versions_fails_after_the_swap(one: Pipeline, catalog: Catalog) -> None:
@@ -157,9 +158,11 @@ async def test_killed_anywhere_the_old_numbers_are_served_and_a_new_rebuild_work
     async def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, point, die)
-    with pytest.raises(KeyboardInterrupt):
-        await running.run()
+    owner = module._Counting if point == "_count" else running
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, point, die)
+        with pytest.raises(KeyboardInterrupt):
+            await running.run()
     assert await numbers(one) == before
     await one.count([visit("c", minutes=9)])
     await rebuild(one).run()

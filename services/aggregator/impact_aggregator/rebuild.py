@@ -9,6 +9,7 @@ puts them in the place of the old: killed before it, the old numbers are served;
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +25,7 @@ from impact_aggregator.partial import Partial
 from impact_aggregator.protection.versions import carry_blocks_over
 from impact_aggregator.recount import Recounter, is_first_copy
 from impact_aggregator.rules import TOTAL, Rules, Series
-from impact_aggregator.store import ClaimLost
+from impact_aggregator.store import ClaimLost, Store
 from impact_aggregator.windows import ALL_TIME
 from impact_database import bulk
 from impact_eventlog import Partition
@@ -45,13 +46,12 @@ from impact_schemas.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from impact_aggregator.amendments import Amendment
     from impact_aggregator.recount import History
-    from impact_aggregator.store import Store
     from impact_eventlog import Record
     from impact_schemas.catalog import Catalog
     from impact_schemas.identity import Identities
@@ -103,6 +103,98 @@ class _Past:
         return [(first, min(after, self._limit)) for first, after in ranges if first < self._limit]
 
 
+class _Within:
+    """Stands for an engine where all is to happen in one transaction, which somebody else ends."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """The transaction that has begun already."""
+        yield self._connection
+
+    connect = begin
+
+
+class _Counting:
+    """Fills the new versions' buckets from the log, as far as live counting has come."""
+
+    def __init__(
+        self,
+        history: History,
+        identities: Identities,
+        topic: str,
+        rules: Rules,
+        generation: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._history = history
+        self._identities = identities
+        self._topic = topic
+        self._rules = rules
+        self.generation = generation
+        self._progress = progress
+        self._claims: dict[int, Claim] = {}
+
+    @property
+    def records(self) -> int:
+        """So many are counted."""
+        return sum(one.next_offset for one in self._claims.values())
+
+    async def follow(self, store: Store) -> int:
+        """Brings every partition to the offset that live counting has come to; gives the records counted."""
+        before = self.records
+        ends = await store.offsets(self._topic)
+        for number, end in ends.items():
+            if number not in self._claims:
+                self._claims[number] = await store.claim(Partition(PREFIX + self._topic, number), "rebuild")
+            await self._catch_up(store, number, end, sum(ends.values()))
+        return self.records - before
+
+    async def _catch_up(self, store: Store, number: int, end: int, all_records: int) -> None:
+        """Counts one partition's records up to the live offset."""
+        chunk: list[Record] = []
+        size = 0
+        start = self._claims[number].next_offset
+        async for record in self._history.records(Partition(self._topic, number), start, end):
+            chunk.append(record)
+            size += record.payload.count(b'"specversion"')
+            if size >= _CHUNK or record.offset + 1 == end:
+                self._claims[number] = await self._count(store, self._claims[number], chunk)
+                chunk, size = [], 0
+                self._progress(self.records, all_records)
+
+    async def _count(self, store: Store, claimed: Claim, records: Sequence[Record]) -> Claim:
+        events = [
+            event
+            for record in records
+            for event in decode_record(record, self._identities)
+            if isinstance(event, Event)
+        ]
+        past = _Past(store, self._topic, claimed.next_offset)
+        identities = {event.identity for event in events}
+        targets = {event.target for event in events if event.target is not None}
+        known = await store.known_identities(identities)
+        amendments = await past.amendments(identities | targets)
+        standing = {one.identity for ones in (await store.amendments(targets)).values() for one in ones}
+        counted = [
+            event
+            for event in events
+            if is_first_copy(event, known) and (event.target is None or event.identity in standing)
+        ]
+        before = await past.known_identities(targets)
+        folded = fold(counted, self._rules, {}, amendments, again=True)
+        recounter = Recounter(self._history, past, self._rules, self._identities)
+        live = Claim(Partition(self._topic, claimed.partition.number), claimed.epoch, claimed.next_offset)
+        recounted = await recounter.recount(live, folded, before, amendments)
+        after = records[-1].offset + 1
+        batch = Batch(claimed, after, Folded(buckets=folded.buckets), recounted, revises=False)
+        await store.commit([batch], self._rules, self.generation)
+        return Claim(claimed.partition, claimed.epoch, after)
+
+
 class Rebuild:
     """One rebuild of all metrics, or of those named."""
 
@@ -140,12 +232,12 @@ class Rebuild:
         }
         versions = await self._prepare(counted)
         rules = Rules(self._catalogs, versions)
-        claims: dict[int, Claim] = {}
-        while True:
-            await self._follow(claims, rules, generation)
-            revised = await self._swap(claims, versions, rules, generation)
-            if revised is not None:
-                return Rebuilt(versions, sum(one.next_offset for one in claims.values()), revised)
+        counting = _Counting(self._history, self._identities, self._topic, rules, generation, self._progress)
+        behind = await counting.follow(self._store)
+        while (left := await counting.follow(self._store)) < behind / 2:
+            behind = left  # as level as it gets under load: the rest is counted while live counting waits
+        revised = await self._swap(counting, versions)
+        return Rebuilt(versions, counting.records, revised)
 
     # --- new versions -----------------------------------------------------------------------------------
 
@@ -165,103 +257,22 @@ class Rebuild:
                     await connection.execute(insert(metric_version).values(**new))
         return versions
 
-    async def _claim(self, number: int) -> Claim:
-        return await self._store.claim(Partition(PREFIX + self._topic, number), "rebuild")
-
-    async def _live_offsets(self) -> dict[int, int]:
-        async with self._engine.connect() as connection:
-            rows = await connection.execute(
-                select(claim.c.partition, claim.c.next_offset).where(claim.c.topic == self._topic)
-            )
-            return {row.partition: row.next_offset for row in rows}
-
-    # --- counting ---------------------------------------------------------------------------------------
-
-    async def _follow(self, claims: dict[int, Claim], rules: Rules, generation: int) -> None:
-        """Brings every partition to the offset that live counting has come to."""
-        ends = await self._live_offsets()
-        for number, end in ends.items():
-            if number not in claims:
-                claims[number] = await self._claim(number)
-            claims[number] = await self._catch_up(claims[number], end, ends, claims, rules, generation)
-
-    async def _catch_up(
-        self,
-        claimed: Claim,
-        end: int,
-        ends: Mapping[int, int],
-        claims: Mapping[int, Claim],
-        rules: Rules,
-        generation: int,
-    ) -> Claim:
-        """Counts one partition's records up to the live offset."""
-        chunk: list[Record] = []
-        size = 0
-        partition = Partition(self._topic, claimed.partition.number)
-        async for record in self._history.records(partition, claimed.next_offset, end):
-            chunk.append(record)
-            size += record.payload.count(b'"specversion"')
-            if size >= _CHUNK or record.offset + 1 == end:
-                claimed = await self._count(claimed, chunk, rules, generation)
-                chunk, size = [], 0
-                others = sum(one.next_offset for number, one in claims.items() if number != partition.number)
-                self._progress(others + claimed.next_offset, sum(ends.values()))
-        return claimed
-
-    async def _count(self, claimed: Claim, records: Sequence[Record], rules: Rules, generation: int) -> Claim:
-        events = [
-            event
-            for record in records
-            for event in decode_record(record, self._identities)
-            if isinstance(event, Event)
-        ]
-        past = _Past(self._store, self._topic, claimed.next_offset)
-        identities = {event.identity for event in events}
-        targets = {event.target for event in events if event.target is not None}
-        known = await self._store.known_identities(identities)
-        amendments = await past.amendments(identities | targets)
-        standing = {one.identity for ones in (await self._store.amendments(targets)).values() for one in ones}
-        counted = [
-            event
-            for event in events
-            if is_first_copy(event, known) and (event.target is None or event.identity in standing)
-        ]
-        before = await past.known_identities(targets)
-        folded = fold(counted, rules, {}, amendments, again=True)
-        recounter = Recounter(self._history, past, rules, self._identities)
-        live = Claim(Partition(self._topic, claimed.partition.number), claimed.epoch, claimed.next_offset)
-        recounted = await recounter.recount(live, folded, before, amendments)
-        after = records[-1].offset + 1
-        batch = Batch(claimed, after, Folded(buckets=folded.buckets), recounted, revises=False)
-        await self._store.commit([batch], rules, generation)
-        return Claim(claimed.partition, claimed.epoch, after)
-
     # --- the swap ---------------------------------------------------------------------------------------
 
-    async def _swap(
-        self, claims: dict[int, Claim], versions: Mapping[Name, int], rules: Rules, generation: int
-    ) -> int | None:
-        """Puts the new versions in force; None if live counting has gone on in the meantime."""
+    async def _swap(self, counting: _Counting, versions: Mapping[Name, int]) -> int:
+        """Counts the last stretch and puts the new versions in force, or neither; gives the revised days."""
         async with self._engine.begin() as connection:
-            live = claim.c.topic == self._topic
             # locks the live claims: nothing is counted until the new versions are in force
-            await connection.execute(update(claim).where(live).values(holder=claim.c.holder))
-            if self._engine.dialect.name == "postgresql":
-                # under steady load it would never be level; on SQLite this transaction would shut out our own
-                await self._follow(claims, rules, generation)
-            rows = await connection.execute(select(claim.c.partition, claim.c.next_offset).where(live))
-            if any(
-                row.partition not in claims or claims[row.partition].next_offset != row.next_offset
-                for row in rows
-            ):
-                return None
+            mine = update(claim).where(claim.c.topic == self._topic)
+            await connection.execute(mine.values(holder=claim.c.holder))
+            await counting.follow(Store(_Within(connection), self._clock, "rebuild"))
             await connection.execute(update(catalog_state).values(id=1))
-            if await connection.scalar(select(catalog_state.c.generation)) != generation:
+            if await connection.scalar(select(catalog_state.c.generation)) != counting.generation:
                 raise ClaimLost("another catalog became active: run the rebuild again")
             revised = await self._revise(connection, versions)
             await self._activate(connection, versions)
             await carry_blocks_over(connection, versions)
-            await connection.execute(update(catalog_state).values(generation=generation + 1))
+            await connection.execute(update(catalog_state).values(generation=counting.generation + 1))
             await connection.execute(delete(claim).where(claim.c.topic == PREFIX + self._topic))
         return revised
 

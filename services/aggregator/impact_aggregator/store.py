@@ -8,7 +8,7 @@ true, and reading goes on from there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy import exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -43,7 +43,9 @@ from impact_schemas.tables import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
+    from sqlalchemy import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from impact_aggregator.events import Quarantined
@@ -103,10 +105,27 @@ def check_end(partition: Partition, next_offset: int, end: int) -> None:
         )
 
 
+class Connects(Protocol):
+    """What the store needs of an engine."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """PostgreSQL's or SQLite's."""
+        ...
+
+    def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that is committed at the end."""
+        ...
+
+    def connect(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """For reading."""
+        ...
+
+
 class Store:
     """One aggregator's access to the metrics database."""
 
-    def __init__(self, engine: AsyncEngine, clock: Callable[[], int], holder: str) -> None:
+    def __init__(self, engine: Connects, clock: Callable[[], int], holder: str) -> None:
         self._engine = engine
         self._clock = clock
         self._holder = holder
@@ -146,6 +165,12 @@ class Store:
         self._cache.clear()
         self._stored_series.clear()
         self._index.clear()
+
+    async def offsets(self, topic: str) -> dict[int, int]:
+        """How far each of the topic's partitions is counted."""
+        statement = select(claim.c.partition, claim.c.next_offset).where(claim.c.topic == topic)
+        async with self._engine.connect() as connection:
+            return {row.partition: row.next_offset for row in await connection.execute(statement)}
 
     async def known_series(self, products: Collection[str]) -> list[Series]:
         """The series that exist, for the limits on segments."""
