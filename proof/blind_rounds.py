@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import random
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from proof import oracle, power_cut, rounds
-from proof.blindness import BLIND, program_without
+from proof import oracle, power_cut, rounds, small_cells
+from proof.blindness import program_without
 from proof.faults import FAULTS
 from proof.ledger import Ledger
 from proof.scene import Scene
-from proof.topologies import Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console
 
     from proof.blindness import Blind
     from proof.scene import Fault
+    from proof.topologies import Servers
+
+
+# what makes its own service, of the given program; small cells are no fault: publications must protect them
+ALONE = {"power-cut": power_cut.run, "small-cells": small_cells.run}
+BY_NAME = {fault.name: fault for fault in (*FAULTS, small_cells.CHECK)}
 
 
 class Seen(NamedTuple):
@@ -33,39 +37,35 @@ class Seen(NamedTuple):
     broken: str  # empty: nothing was seen
 
 
-def run(pace: float, console: Console) -> Iterator[Seen]:
-    """Each of BLIND."""
-    by_name = {fault.name: fault for fault in FAULTS}
-    with ExitStack() as stack:
-        servers: Servers | None = None
-        for blind in BLIND:
-            fault = by_name[blind.fault]
-            if fault.kind == "production" and servers is None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-proof-")))
-                folder.chmod(0o755)  # PostgreSQL runs as another user
-                servers = stack.enter_context(Servers.running(folder))
-            seen = _run_one(blind, fault, pace, servers)
-            verdict = f"seen after {seen.rounds}: {seen.broken}" if seen.broken else "NOT SEEN"
-            console.print(f"without {seen.guards}, {seen.fault}: {verdict}", markup=False)
-            yield seen
+def run(
+    blinds: Iterable[Blind], pace: float, console: Console, servers: Callable[[], Servers]
+) -> Iterator[Seen]:
+    """What became of each."""
+    for blind in blinds:
+        fault = BY_NAME[blind.fault]
+        needed = servers() if fault.kind == "production" and fault.alone is None else None
+        seen = _run_one(blind, fault, pace, needed)
+        verdict = f"seen after {seen.rounds}: {seen.broken}" if seen.broken else "NOT SEEN"
+        console.print(f"without {seen.guards}, {seen.fault}: {verdict}", markup=False)
+        yield seen
 
 
 def _run_one(blind: Blind, fault: Fault, pace: float, servers: Servers | None) -> Seen:
     """A new service for each seed, until one is red."""
     for seed in range(1, blind.most_seeds + 1):
         with tempfile.TemporaryDirectory(prefix="impact-proof-", ignore_cleanup_errors=True) as name:
-            broken = _broken(blind, fault, Path(name), seed, pace, servers)
+            broken = blind.seen_in(_broken(blind, fault, Path(name), seed, pace, servers))
         if broken:
-            return Seen(", ".join(blind.guards), fault.name, seed, broken.splitlines()[0][:200])
+            return Seen(", ".join(blind.guards), fault.name, seed, broken[:200])
     return Seen(", ".join(blind.guards), fault.name, blind.most_seeds, "")
 
 
 def _broken(blind: Blind, fault: Fault, folder: Path, seed: int, pace: float, servers: Servers | None) -> str:
     program = program_without(blind.guards)
     chance = random.Random(f"{fault.name}/{seed}")
-    if fault.alone is not None:
+    if blind.fault in ALONE:
         try:
-            power_cut.run(folder, chance, pace, program)
+            ALONE[blind.fault](folder, chance, pace, program)
         except oracle.Red as red:
             return str(red)
         return ""

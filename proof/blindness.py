@@ -5,6 +5,7 @@ usage: python -m proof.blindness GUARD,... COMMAND...     `impact` without these
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ from sqlalchemy import update
 from impact_aggregator import runner, store
 from impact_aggregator.store import Store
 from impact_database import bulk
-from impact_eventlog import embedded
+from impact_eventlog import embedded, pending
 from impact_schemas.tables import claim, event_identity
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ def _no_epoch() -> Iterable[Patch]:
     async def move(self: Store, connection: Any, claimed: Any, next_offset: int, generation: int) -> None:  # noqa: ARG001
         mine = (claim.c.topic == claimed.partition.topic) & (claim.c.partition == claimed.partition.number)
         expected = mine & (claim.c.next_offset == claimed.next_offset)
+        result = await connection.execute(update(claim).where(expected).values(next_offset=next_offset))
+        if result.rowcount != 1:
+            raise store.ClaimLost(str(claimed.partition))
+
+    yield Store, "_move", move
+
+
+def _no_offset() -> Iterable[Patch]:
+    """The epoch alone decides."""
+
+    async def move(self: Store, connection: Any, claimed: Any, next_offset: int, generation: int) -> None:  # noqa: ARG001
+        mine = (claim.c.topic == claimed.partition.topic) & (claim.c.partition == claimed.partition.number)
+        expected = mine & (claim.c.epoch == claimed.epoch)
         result = await connection.execute(update(claim).where(expected).values(next_offset=next_offset))
         if result.rowcount != 1:
             raise store.ClaimLost(str(claimed.partition))
@@ -97,17 +111,21 @@ def _no_sync() -> Iterable[Patch]:
 
 
 def _no_memory_bound() -> Iterable[Patch]:
-    """Nothing is refused for being too much."""
-    from impact_ingest import app, limits
+    """Nothing is refused for being too much, neither at the door nor before the log."""
+    from impact_ingest import limits
 
-    plain = limits.Limits
+    for limited in (limits.Limits, pending.WriterLimits):
+        defaults = [
+            10**12 if "in_flight" in field.name else field.default for field in dataclasses.fields(limited)
+        ]
+        yield limited.__init__, "__defaults__", tuple(defaults)
 
-    def unlimited(**given: Any) -> Any:
-        endless = {name: 10**12 for name in plain.__dataclass_fields__ if "in_flight" in name}
-        return plain(**(given | endless))
 
-    yield limits, "Limits", unlimited
-    yield app, "Limits", unlimited
+def _no_suppression() -> Iterable[Patch]:
+    """Small cells are hidden, but not what they could be worked out from."""
+    from impact_aggregator.protection import suppression
+
+    yield suppression._Suppression, "run", lambda self: self._hidden
 
 
 def _early_answer() -> Iterable[Patch]:
@@ -128,11 +146,13 @@ def _early_answer() -> Iterable[Patch]:
 GUARDS: dict[str, Callable[[], Iterable[Patch]]] = {
     "compare-and-set": _no_compare_and_set,
     "epoch": _no_epoch,
+    "offset": _no_offset,
     "identity-key": _no_identity_key,
     "dedup": _no_dedup,
     "reading-again": _no_reading_again,
     "sync": _no_sync,
     "memory-bound": _no_memory_bound,
+    "suppression": _no_suppression,
     "waiting-for-the-log": _early_answer,
 }
 
@@ -153,16 +173,23 @@ class Blind(NamedTuple):
 
     guards: tuple[str, ...]
     fault: str
+    laws: str  # one of which has to be broken: red for another reason has shown nothing
     most_seeds: int = 5  # within which it must
+
+    def seen_in(self, broken: str) -> str:
+        """The first of the lines that says that one of these laws was broken; empty: none does."""
+        return next((line for line in broken.splitlines() if line.startswith(tuple(self.laws.split()))), "")
 
 
 BLIND = (
-    Blind(("sync",), "power-cut"),
-    Blind(("waiting-for-the-log",), "kill-embedded"),
-    Blind(("waiting-for-the-log",), "kill-door"),
-    Blind(("compare-and-set", "identity-key", "dedup"), "zombie"),
-    Blind(("reading-again", "compare-and-set"), "lost-commit"),
-    Blind(("dedup", "identity-key"), "copies-embedded"),
+    Blind(("sync",), "power-cut", "L1"),
+    Blind(("waiting-for-the-log",), "kill-embedded", "L1"),
+    Blind(("waiting-for-the-log",), "kill-door", "L1"),
+    Blind(("compare-and-set", "identity-key", "dedup"), "zombie", "L2 L5 L6"),
+    Blind(("reading-again", "offset"), "lost-commit", "L2 L5 L6"),
+    Blind(("dedup", "identity-key"), "copies-embedded", "L2 L5 L6"),
+    Blind(("memory-bound",), "overload", "L8"),
+    Blind(("suppression",), "small-cells", "privacy", most_seeds=1),
 )
 
 

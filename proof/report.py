@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from proof.blindness import BLIND
 from proof.faults import FAULTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from proof.blind_rounds import Seen
     from proof.rounds import Result
     from proof.scene import Fault
@@ -24,22 +29,40 @@ Runs = dict[str, dict[str, Any]]  # by "fault/seed"
 class Results:
     """Of this run; each is written at once, so that an interrupted run loses none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pace: float) -> None:
         self._path = path
+        self._about = {"pace": pace, "commit": _commit(), "day": time.strftime("%Y-%m-%d", time.gmtime())}
         self._mine: list[Result] = []
+        self._blind: list[Seen] = []
 
     @property
     def green(self) -> bool:
-        """Whether no law was broken."""
-        return all(result.green for result in self._mine)
+        """Whether no law was broken, and each was without its guards."""
+        return all(result.green for result in self._mine) and all(seen.broken for seen in self._blind)
+
+    def done(self) -> set[str]:
+        """Keys of the stored rounds that showed what they must."""
+        stored = read(self._path).items()
+        return {key for key, run in stored if (run["broken"] if "guards" in run else run["green"])}
 
     def add(self, result: Result) -> None:
-        """To the table and to the file."""
+        """To the table and to the file; a red round before it is remembered."""
         self._mine.append(result)
-        runs = read(self._path)
-        runs[f"{result.fault}/{result.seed}"] = asdict(result)
+        key = f"{result.fault}/{result.seed}"
+        before = read(self._path).get(key, {"green": True})
+        reds = before.get("reds", 0) + (not before["green"])
+        self._store(key, asdict(result) | {"reds": reds})
+
+    def add_blind(self, seen: Seen) -> None:
+        """To the file."""
+        self._blind.append(seen)
+        self._store(blind_key(seen.guards.split(", "), seen.fault), seen._asdict())
+
+    def _store(self, key: str, run: dict[str, Any]) -> None:
+        runs = read(self._path) | {key: run | self._about}
+        lines = [f"{json.dumps(key)}: {json.dumps(runs[key])}" for key in sorted(runs)]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(runs, indent=1) + "\n")
+        self._path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
     def table(self) -> Table:
         """A row a fault."""
@@ -59,21 +82,24 @@ def read(path: Path) -> Runs:
     return runs
 
 
-def add_blind(path: Path, seen: list[Seen]) -> None:
-    """What the runs without guards showed, beside the results."""
-    runs = read(path)
-    for one in seen:
-        runs[f"blind/{one.guards}/{one.fault}"] = one._asdict()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(runs, indent=1) + "\n")
+def blind_key(guards: Iterable[str], fault: str) -> str:
+    """Of a run without guards, among the results."""
+    return f"blind/{', '.join(guards)}/{fault}"
+
+
+def _commit() -> str:
+    """Of the code that is run; with a plus if files are changed."""
+    git = ["git", "-C", str(PAGE.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write_page(path: Path) -> None:
     """Puts the results into docs/reliability.md."""
     runs = read(path)
-    blind = {key: runs.pop(key) for key in [key for key in runs if key.startswith("blind/")]}
+    blind = [runs.pop(key) for key in [blind_key(one.guards, one.fault) for one in BLIND] if key in runs]
+    runs = {key: run for key, run in runs.items() if "guards" not in run}
     page = PAGE.read_text()
-    for name, text in (("matrix", _matrix(runs)), ("blind", _blind(list(blind.values())))):
+    for name, text in (("matrix", _matrix(runs)), ("blind", _blind(blind))):
         begin = f"<!-- generated: {name} -->\n"
         before, after = page.split(begin)
         page = before + begin + text + after[after.index("<!-- end -->") :]
@@ -95,7 +121,22 @@ def _matrix(runs: Runs) -> str:
         cells = _cells(fault, mine)
         drained = f"{cells[7]} s" if cells[7] else ""
         rows.append(f"| {fault.number} | {what} | {' | '.join(cells[2:7])} | {drained} |\n")
-    return head + "".join(rows)
+    return head + "".join(rows) + _summary(runs)
+
+
+def _summary(runs: Runs) -> str:
+    if not runs:
+        return ""
+    green = sum(run["green"] for run in runs.values())
+    days = sorted({run["day"] for run in runs.values()})
+    paces = sorted({run["pace"] for run in runs.values()})
+    repeated = sum(run["reds"] > 0 for run in runs.values())
+    when = " to ".join(dict.fromkeys((days[0], days[-1])))
+    pace = " and ".join(f"{pace:g}" for pace in paces)
+    return (
+        f"\n{green:,} of {len(runs):,} rounds are green, run on {when} at pace {pace};"
+        f" {repeated} of them had been red before and were repeated.\n"
+    )
 
 
 def _blind(seen: list[dict[str, Any]]) -> str:

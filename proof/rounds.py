@@ -8,6 +8,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from proof.topologies import EmbeddedTopology, Servers, production
 from tests.end_to_end.services import IMPACT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -39,21 +40,32 @@ class Result:
     broken: str = ""
 
 
-def run(
-    faults: Sequence[Fault], seed: int | None, seeds: int | None, pace: float, console: Console
-) -> Iterator[Result]:
-    """Results as they come. Kafka and PostgreSQL are started once for all that need them."""
+@contextmanager
+def servers_when_needed() -> Iterator[Callable[[], Servers]]:
+    """Kafka and PostgreSQL, started when they are first asked for; gone at the end."""
     with ExitStack() as stack:
-        servers: Servers | None = None
-        for fault in faults:
-            if fault.kind == "production" and fault.alone is None and servers is None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-proof-")))
-                folder.chmod(0o755)  # PostgreSQL runs as another user
-                servers = stack.enter_context(Servers.running(folder))
-            own = [seed] if seed is not None else list(range(1, (seeds or fault.seeds) + 1))
-            for result in _run_fault(fault, own, pace, servers):
-                _print(console, result)
-                yield result
+
+        @cache
+        def running() -> Servers:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-proof-")))
+            folder.chmod(0o755)  # PostgreSQL runs as another user
+            return stack.enter_context(Servers.running(folder))
+
+        yield running
+
+
+def run(
+    pieces: Iterable[tuple[Fault, Sequence[int]]],
+    pace: float,
+    console: Console,
+    servers: Callable[[], Servers],
+) -> Iterator[Result]:
+    """Of each fault its seeds, on one service while they are green; results as they come."""
+    for fault, seeds in pieces:
+        needed = servers() if fault.kind == "production" and fault.alone is None else None
+        for result in _run_fault(fault, seeds, pace, needed):
+            _print(console, result)
+            yield result
 
 
 def _print(console: Console, result: Result) -> None:

@@ -5,7 +5,7 @@ may kill one, put it to sleep beyond its session, fail a statement, lose the ans
 away or share the partitions out anew. Time is virtual: a schedule of minutes takes milliseconds. Everything
 follows from the seed and the list of accidents, so that a failing schedule can be repeated and made shorter.
 
-    python -m proof.simulation [--minutes 1] [--seed N] [--without compare-and-set,identity-key]
+    python -m proof.simulation [--minutes 1] [--seed N] [--jobs N] [--without dedup,identity-key]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import selectors
 import sqlite3
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -46,7 +48,7 @@ from proof.ledger import SOURCE, Sent, collected, conflicting, retracting
 from proof.oracle import Red
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, Engine
 
@@ -116,6 +118,9 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Says nothing: a process that is killed leaves transactions whose end nobody waits for."""
+
 
 class _NoSelector(selectors.SelectSelector):
     def __init__(self, loop: _VirtualLoop) -> None:
@@ -156,8 +161,11 @@ class _World:
         self._members: list[_Life] = []
         self._shares: dict[_Life, dict[Partition, int]] = {}
         self._generation = 0
-        self.engine = _database()
+        database = _database()
+        database.empty()
+        self.raw, self.engine = database.raw, database.engine
         self.lock = asyncio.Lock()
+        self.trace: list[str] = []  # what happened to whom
 
     async def step(self, life: _Life) -> None:
         """An await: others go on, and an accident may happen."""
@@ -166,23 +174,24 @@ class _World:
         while self._accidents and self.awaits >= self._next_at:
             self._pending.append(self._accidents.popleft()[1])
             self._next_at = self.awaits + (self._accidents[0][0] if self._accidents else 0)
-        if self.happens("kill"):
+        if self.happens("kill", life):
             life.dead = True
-        elif self.happens("sleep"):
+        elif self.happens("sleep", life):
             life.silent = True
             asyncio.get_running_loop().call_later(_SESSION_S, self.leave, life)
             await asyncio.sleep(_SLEEP_S)
             life.silent = False
-        elif self.happens("rebalance"):
+        elif self.happens("rebalance", life):
             self.share_out()
         else:
             await asyncio.sleep(self.random.uniform(0.0, 0.01))
         self._alive(life)
 
-    def happens(self, accident: Accident) -> bool:
+    def happens(self, accident: Accident, life: _Life) -> bool:
         """Whether this accident is due; it happens once."""
         if accident in self._pending:
             self._pending.remove(accident)
+            self.trace.append(f"{accident}, {life.holder}, at await {self.awaits}")
             return True
         return False
 
@@ -247,7 +256,7 @@ class _Reader:
 
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         await self._world.step(self._life)
-        if self._world.happens("no log"):
+        if self._world.happens("no log", self._life):
             raise LogUnavailable("no log")
         if self._grouped:
             self._world.hear(self._life)
@@ -302,7 +311,7 @@ class _SimulatedEngine:
                 yield _SimulatedConnection(self._world, self._life, connection)
                 await self._world.step(self._life)  # killed here: nothing is committed
                 connection.commit()
-                if self._world.happens("lose commit"):
+                if self._world.happens("lose commit", self._life):
                     raise _broken("the answer of COMMIT is lost")
             await self._world.step(self._life)  # killed here: all is committed
 
@@ -327,7 +336,7 @@ class _SimulatedConnection:
 
     async def _passes(self) -> None:
         await self._world.step(self._life)
-        if self._world.happens("fail"):
+        if self._world.happens("fail", self._life):
             raise _broken("the connection is gone")
 
 
@@ -339,9 +348,23 @@ def _broken(why: str) -> OperationalError:
 
 
 async def _simulate(schedule: Schedule) -> int:
+    world, sent = _world_of(schedule)
+    try:
+        await _until_counted(world)
+        _compare(world.engine, sent)
+    except Red as red:
+        raise Red("; ".join([str(red), *world.trace])) from None
+    return world.awaits
+
+
+def _world_of(schedule: Schedule) -> tuple[_World, list[Sent]]:
     sent = _events(random.Random(schedule.seed))
     log = _log_of(sent, random.Random(schedule.seed + 1))
-    world = _World(schedule, log)
+    return _World(schedule, log), sent
+
+
+async def _until_counted(world: _World) -> None:
+    """Raises Red (L7)."""
     processes = [asyncio.create_task(_supervise(world, place)) for place in range(2)]
     try:
         async with asyncio.timeout(_DEADLINE_S):
@@ -356,9 +379,6 @@ async def _simulate(schedule: Schedule) -> int:
         for process in processes:
             process.cancel()
         await asyncio.gather(*processes, return_exceptions=True)
-    _compare(world.engine, sent)
-    world.engine.dispose()
-    return world.awaits
 
 
 async def _supervise(world: _World, place: int) -> None:
@@ -390,8 +410,7 @@ async def _supervise(world: _World, place: int) -> None:
 def _is_counted(world: _World) -> bool:
     if world.lock.locked():
         return False  # one connection: within a transaction one would see what is not committed
-    with world.engine.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT partition, next_offset FROM claim").all()
+    rows = world.raw.execute("SELECT partition, next_offset FROM claim").fetchall()
     done = {Partition(_TOPIC, number): offset for number, offset in rows}
     return all(done.get(partition) == len(records) for partition, records in world.log.items())
 
@@ -491,43 +510,99 @@ def _template() -> bytes:
     return made
 
 
+class _Database:
+    """SQLite in memory, the same for all schedules: SQLAlchemy compiles its statements once for an engine."""
+
+    def __init__(self) -> None:
+        self.raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self.engine = create_engine("sqlite://", creator=lambda: self.raw, poolclass=StaticPool)
+        event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+
+    def empty(self) -> None:
+        """As after the migration."""
+        self.raw.rollback()
+        self.raw.deserialize(_template())
+
+
 @cache
-def _compiled() -> dict[Any, Any]:
-    """SQLAlchemy's compiled statements, for all databases: to compile them takes longer than to run them."""
-    return {}
+def _database() -> _Database:
+    return _Database()
 
 
-def _database() -> Engine:
-    raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    raw.deserialize(_template())
-    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return engine.execution_options(compiled_cache=_compiled())
+# --- many schedules -----------------------------------------------------------------------------------
+
+
+def shrunk(schedule: Schedule) -> Schedule:
+    """A red schedule without the accidents that it does not need, and with shorter ways to the others."""
+    smaller = True
+    while smaller:
+        smaller = False
+        for candidate in _smaller(schedule):
+            if _fault_of(candidate):
+                schedule, smaller = candidate, True
+                break
+    return schedule
+
+
+def _smaller(schedule: Schedule) -> Iterator[Schedule]:
+    accidents = schedule.accidents
+    for place, (gap, accident) in enumerate(accidents):
+        before, after = accidents[:place], accidents[place + 1 :]
+        if after:  # those that are left happen where they did
+            yield schedule._replace(accidents=(*before, (gap + after[0][0], after[0][1]), *after[1:]))
+        else:
+            yield schedule._replace(accidents=before)
+        for shorter in {0, gap // 2} - {gap}:
+            yield schedule._replace(accidents=(*before, (shorter, accident), *after))
+
+
+def _fault_of(schedule: Schedule) -> str:
+    """What is wrong, and what had happened; empty: nothing is."""
+    try:
+        simulate(schedule)
+    except Red as red:
+        return str(red)
+    return ""
+
+
+def _many(first: int, step: int, seconds: float, guards: Sequence[str]) -> tuple[int, int, Schedule | None]:
+    """Every `step`th seed until the time is over: schedules, awaits, and the first that is red, shrunk."""
+    ends = time.monotonic() + seconds
+    schedules = awaits = 0
+    with blindness.without(*guards):
+        while time.monotonic() < ends:
+            schedule = random_schedule(first + step * schedules)
+            try:
+                awaits += simulate(schedule)
+            except Red:
+                return schedules, awaits, shrunk(schedule)
+            schedules += 1
+    return schedules, awaits, None
 
 
 def main() -> int:
-    """Schedules until the time is over; 1 and the schedule if one is red."""
+    """Schedules until the time is over; 1 and the shortest schedule that was found if one is red."""
     parser = argparse.ArgumentParser(prog="python -m proof.simulation")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     parser.add_argument("--without", default="", help="guards to take out: " + ", ".join(blindness.GUARDS))
     arguments = parser.parse_args()
-    console = Console(stderr=True)
-    ends = time.monotonic() + arguments.minutes * 60
-    schedules = awaits = 0
-    with blindness.without(*filter(None, arguments.without.split(","))):
-        while time.monotonic() < ends:
-            schedule = random_schedule(arguments.seed + schedules)
-            try:
-                awaits += simulate(schedule)
-            except Red as red:
-                console.print(
-                    f"{schedules} schedules were green, then {schedule}: {red}", style="red", markup=False
-                )
-                return 1
-            schedules += 1
-    console.print(f"{schedules:,} schedules with {awaits:,} awaits, all green")
-    return 0
+    guards = [guard for guard in arguments.without.split(",") if guard]
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        begun = [
+            pool.submit(_many, arguments.seed + job, arguments.jobs, arguments.minutes * 60, guards)
+            for job in range(arguments.jobs)
+        ]
+        ended = [one.result() for one in begun]
+    schedules, awaits = sum(one[0] for one in ended), sum(one[1] for one in ended)
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"{schedules:,} schedules with {awaits:,} awaits were green")
+    reds = [red for _, _, red in ended if red is not None]
+    for red in reds:
+        with blindness.without(*guards):
+            console.print(f"{red} is red: {_fault_of(red)}", style="red", markup=False)
+    return bool(reds)
 
 
 if __name__ == "__main__":

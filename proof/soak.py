@@ -1,9 +1,10 @@
-"""Soak: mixed load with restarts for as long as is asked for; memory and descriptors must stay flat.
+"""Soak: mixed load with restarts for as long as is asked for; memory, descriptors and disk must stay flat.
 
-    python -m proof.soak --minutes 60
+    python -m proof.soak [--minutes 60]
 
-One door and one aggregator run through; the others are killed or stopped in turn. At the end every law of the
-oracle must hold.
+One door and one aggregator run through; the others are killed or stopped in turn. The log and the identities
+grow with the events: their disk is flat if an event takes no more of it at the end than in the middle. At the
+end every law of the oracle must hold.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,15 +38,23 @@ _SAMPLE_S = 5.0
 _RESTART_EVERY_S = 45.0
 _MEMORY_MIB = 32.0  # by how much the last third may lie above the second
 _DESCRIPTORS = 5.0
+_BYTES = 1.5  # times as many an event in the last third as in the second
 
 
 class Sample(NamedTuple):
     """One look at a process that runs through."""
 
     name: str
-    at_s: float
     mib: float
     descriptors: int
+
+
+class Disk(NamedTuple):
+    """One look at what log and database hold."""
+
+    events: int
+    log_bytes: int
+    database_bytes: int
 
 
 def run(minutes: float, seed: int, console: Console) -> dict[str, object]:
@@ -61,21 +71,30 @@ def run(minutes: float, seed: int, console: Console) -> dict[str, object]:
             ledger = Ledger(folder / "ledger.db")
             load = Load(service, ledger, LoadPlan(pause_s=0.1), seed)
             load.start()
-            samples, restarts = _soak(service, minutes * 60, chance, console)
+            samples, disks, restarts = _soak(service, ledger, minutes * 60, chance)
             load.end()
             verdict = oracle.check(service, ledger, 180)
             ledger.close()
-    growth = _growth(samples)
-    if faults := [f"L8 {line}" for line in _too_much(growth)]:
+    growth, bytes_per_event = _growth(samples), _bytes_per_event(disks)
+    report = {
+        "minutes": minutes,
+        "restarts": restarts,
+        "growth": growth,
+        "bytes_per_event": bytes_per_event,
+        "verdict": asdict(verdict),
+    }
+    console.print_json(json.dumps(report))
+    if faults := [f"L8 {line}" for line in (*_too_much(growth), *_too_many_bytes(bytes_per_event))]:
         raise oracle.Red("\n".join(faults))
-    return {"minutes": minutes, "restarts": restarts, "growth": growth, "verdict": asdict(verdict)}
+    return report
 
 
 def _soak(
-    service: ProductionTopology, seconds: float, chance: random.Random, console: Console
-) -> tuple[list[Sample], int]:
+    service: ProductionTopology, ledger: Ledger, seconds: float, chance: random.Random
+) -> tuple[list[Sample], list[Disk], int]:
     steady, others = (service.doors[0], service.aggregators[0]), (service.doors[1], service.aggregators[1])
     samples: list[Sample] = []
+    disks: list[Disk] = []
     restarts = 0
     started = time.monotonic()
     while (now := time.monotonic() - started) < seconds:
@@ -86,10 +105,38 @@ def _soak(
             restarts += 1
         for one in steady:
             seen = psutil.Process(one.pid)
-            samples.append(Sample(one.name, now, seen.memory_info().rss / 2**20, seen.num_fds()))
+            samples.append(Sample(one.name, seen.memory_info().rss / 2**20, seen.num_fds()))
+        disks.append(_disk(service, ledger))
         time.sleep(_SAMPLE_S)
-    console.print(f"{restarts} restarts in {seconds / 60:.0f} minutes")
-    return samples, restarts
+    return samples, disks, restarts
+
+
+def _disk(service: ProductionTopology, ledger: Ledger) -> Disk:
+    log = sum(
+        file.stat().st_size for file in service.servers.kafka.data_folder.glob(f"{service.topic}*/*.log")
+    )
+    ((database,),) = service.rows("SELECT pg_database_size(current_database())")
+    return Disk(ledger.count("accepted"), log, int(database))
+
+
+def _bytes_per_event(disks: list[Disk]) -> dict[str, list[float]]:
+    """Of log and database: in each third of the time, so many bytes an event."""
+    marks = [disks[len(disks) * part // 3] for part in range(3)] + [disks[-1]]
+    return {
+        name: [
+            round((getattr(after, name) - getattr(before, name)) / max(1, after.events - before.events), 1)
+            for before, after in pairwise(marks)
+        ]
+        for name in ("log_bytes", "database_bytes")
+    }
+
+
+def _too_many_bytes(bytes_per_event: dict[str, list[float]]) -> list[str]:
+    return [
+        f"an event takes {last} {name}, before it was {second}"
+        for name, (_, second, last) in bytes_per_event.items()
+        if last > second * _BYTES
+    ]
 
 
 def _growth(samples: list[Sample]) -> dict[str, dict[str, float]]:
@@ -133,7 +180,6 @@ def main() -> int:
         return 1
     _JSON.parent.mkdir(exist_ok=True)
     _JSON.write_text(json.dumps(measured, indent=1) + "\n")
-    console.print_json(json.dumps(measured))
     return 0
 
 

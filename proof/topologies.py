@@ -5,6 +5,7 @@ On Kafka every process reaches broker and database through proxies of its own, w
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import sqlite3
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -28,7 +29,7 @@ from tests.rig.postgres import PostgresServer, fresh_database
 from tests.rig.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 CATALOGS = {"proof": Path(__file__).parent / "catalog.yaml", "flood": Path(__file__).parent / "flood.yaml"}
 DOORS = ("door-1", "door-2")
@@ -51,6 +52,8 @@ class Topology(Protocol):
     def rows(self, sql: str) -> list[tuple[Any, ...]]: ...
 
     def log_ends(self) -> Mapping[Place, int]: ...
+
+    def events_in_log(self, product: str) -> int: ...
 
     def peak_memory_mib(self) -> Mapping[str, float]: ...
 
@@ -88,6 +91,12 @@ class EmbeddedTopology(Service):
         """Of each partition with records: the offset behind the last one."""
         return ends_of(self.data / "events.db")
 
+    def events_in_log(self, product: str) -> int:
+        """Of both topics, copies too."""
+        with closing(_reading(self.data / "events.db")) as database:
+            rows = database.execute("SELECT payload FROM record WHERE product = ?", (product,))
+            return sum(len(json.loads(payload)) for (payload,) in rows)
+
     def peak_memory_mib(self) -> Mapping[str, float]:
         """Door and aggregator are one process here."""
         return {"up": peak_memory_mib(self.door)}
@@ -99,12 +108,13 @@ class EmbeddedTopology(Service):
 
 def ends_of(events_db: Path) -> dict[Place, int]:
     """Of each partition with records in the file: the offset behind the last one."""
-    database = sqlite3.connect(f"file:{events_db}?mode=ro", uri=True, timeout=5)
-    try:
+    with closing(_reading(events_db)) as database:
         sql = "SELECT topic, partition, MAX(offset) + 1 FROM record GROUP BY 1, 2"
         return {(topic, partition): end for topic, partition, end in database.execute(sql)}
-    finally:
-        database.close()
+
+
+def _reading(events_db: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{events_db}?mode=ro", uri=True, timeout=5)
 
 
 class Servers:
@@ -263,17 +273,41 @@ class ProductionTopology(Service):
 
     def log_ends(self) -> Mapping[Place, int]:
         """Of each partition: the offset behind the last record."""
-        import asyncio
-
         return asyncio.run(self._log_ends())
 
     async def _log_ends(self) -> dict[Place, int]:
+        async with self._reader() as reader:
+            ends = await reader.end_offsets(list(reader.assignment()))
+            return {(partition.topic, partition.number): end for partition, end in ends.items()}
+
+    def events_in_log(self, product: str) -> int:
+        """Of both topics, copies too."""
+        return asyncio.run(self._events_in_log(product))
+
+    async def _events_in_log(self, product: str) -> int:
+        events = 0
+        async with self._reader() as reader, asyncio.timeout(120):
+            left = {
+                partition: end
+                for partition, end in (await reader.end_offsets(list(reader.assignment()))).items()
+                if end
+            }
+            for partition in left:
+                reader.seek(partition, 0)
+            while left:
+                for record in await reader.poll(1.0):
+                    events += len(json.loads(record.payload)) if record.product == product else 0
+                    if record.offset + 1 == left.get(record.partition):
+                        del left[record.partition]
+        return events
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[KafkaReader]:
         settings = KafkaSettings(self.servers.kafka.bootstrap)
         reader = KafkaReader(settings, [self.topic, f"{self.topic}.quarantine"], group=None)
         await reader.start()
         try:
-            ends = await reader.end_offsets(list(reader.assignment()))
-            return {(partition.topic, partition.number): end for partition, end in ends.items()}
+            yield reader
         finally:
             await reader.stop()
 

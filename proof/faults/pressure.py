@@ -14,6 +14,7 @@ import psutil
 
 from proof.oracle import Red
 from proof.scene import Fault, Scene
+from proof.topologies import peak_memory_mib
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -28,6 +29,7 @@ def flood(scene: Scene) -> None:
     """Another product's batches, as fast as the door reads them: what is too much is 429 or 503."""
     answers = asyncio.run(_flood(scene, seconds=max(5.0, 120 * scene.pace), connections=48))
     scene.tell(", ".join(f"{count} x {status}" for status, count in sorted(answers.items())))
+    scene.tell(f"{scene.service.doors[0].name} took {peak_memory_mib(scene.service.doors[0]):.0f} MiB")
     if answers.keys() - {202, 429, 503, 0}:
         raise Red(f"L7 a flooded door answered {answers}")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proof import blindness
 from proof.oracle import Red
-from proof.simulation import ACCIDENTS, Schedule, random_schedule, simulate
+from proof.simulation import ACCIDENTS, Schedule, random_schedule, shrunk, simulate
 
 ENOUGH = 200  # schedules within which a missing guard must be seen
 
@@ -39,12 +39,31 @@ def is_red(schedule: Schedule) -> bool:
 
 
 @pytest.mark.parametrize(
-    "guards",
+    ("guards", "first"),
     [
-        ("dedup", "identity-key"),  # each alone is made up for by the other
-        ("reading-again", "compare-and-set"),
+        (("dedup", "identity-key"), 1),  # each alone is made up for by the other
+        (("reading-again", "offset"), 10),
+        (("compare-and-set", "identity-key"), 36),  # a seed in eighty shows this one
     ],
 )
-def test_without_its_guards_the_simulation_turns_red(guards: tuple[str, ...]) -> None:
+def test_without_its_guards_the_simulation_turns_red(guards: tuple[str, ...], first: int) -> None:
     with blindness.without(*guards):
-        assert any(is_red(random_schedule(seed)) for seed in range(1, ENOUGH))
+        assert any(is_red(random_schedule(seed)) for seed in range(first, first + ENOUGH))
+
+
+@pytest.mark.parametrize("guard", ["epoch", "offset"])
+def test_epoch_and_offset_make_up_for_each_other(guard: str) -> None:
+    """The seeds are those around one that is red without both."""
+    with blindness.without(guard, "identity-key"):
+        for seed in range(36, 44):
+            simulate(random_schedule(seed))
+
+
+def test_a_red_schedule_is_made_short() -> None:
+    schedule = random_schedule(11)
+    with blindness.without("reading-again", "offset"):
+        short = shrunk(schedule)
+        with pytest.raises(Red, match="lose commit, aggregator-"):
+            simulate(short)
+    assert [accident for _, accident in short.accidents] == ["lose commit"]
+    assert len(schedule.accidents) > 1
