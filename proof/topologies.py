@@ -74,7 +74,8 @@ class EmbeddedTopology(Service):
         self.aggregators = [self.door]
 
     def __enter__(self) -> Self:
-        self.door.start()
+        with _ended_if_it_fails(self):
+            self.door.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -210,7 +211,8 @@ class ProductionTopology(Service):
         self.run("migrate")
         for product in CATALOGS:
             self.key_of[product] = json.loads(self.run("keys", "create", product, "--json"))["key"]
-        start_all([*self.doors, *self.aggregators])
+        with _ended_if_it_fails(self):
+            start_all([*self.doors, *self.aggregators])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -341,6 +343,16 @@ def production(
         # a server that has just been hurt may not drop it: then it goes with the server
         with suppress(OSError, DBAPIError):
             database.__exit__(None, None, None)
+
+
+@contextmanager
+def _ended_if_it_fails(service: EmbeddedTopology | ProductionTopology) -> Iterator[None]:
+    """A start that fails or is interrupted leaves no process behind."""
+    try:
+        yield
+    except BaseException:
+        service.__exit__()
+        raise
 
 
 def start_all(processes: list[Process]) -> None:

@@ -41,10 +41,12 @@ def rebuild(scene: Scene) -> None:
 def _rebuild(scene: Scene, *module: str) -> subprocess.CompletedProcess[str]:
     """`impact rebuild`, run by this module and its arguments."""
     service = scene.service
+    where: list[str] = []
+    settings = {}
     if isinstance(service, EmbeddedTopology):
-        where, settings = ("--data", str(service.data), "--catalog", str(service.catalog)), {}
+        where = ["--data", str(service.data), "--catalog", str(service.catalog)]
     else:
-        where, settings = (), service.direct_settings()
+        settings = service.direct_settings()
     return subprocess.run(
         [sys.executable, "-m", *module, "rebuild", *where],
         cwd=service.folder,
