@@ -73,5 +73,9 @@ def _broken(blind: Blind, fault: Fault, folder: Path, seed: int, pace: float, se
     try:
         with rounds.service_of(fault, folder, servers, program) as service:
             return rounds.play(fault, Scene(service, chance, pace), ledger, seed).broken
+    except Exception as error:  # noqa: BLE001 - without its guards a service may not even start or end
+        return f"{type(error).__name__}: {error}"
     finally:
         ledger.close()
+        if servers is not None:
+            servers.heal()

@@ -85,25 +85,30 @@ def _run_fault(fault: Fault, seeds: Sequence[int], pace: float, servers: Servers
             if fault.alone is not None:
                 yield _alone(fault, Path(name), left.pop(0), pace)
                 continue
-            for result in _on_one_service(fault, Path(name), left, pace, servers):
+            for result in _on_one_service(fault, Path(name), list(left), pace, servers):
                 yield result
-                left.pop(0)
+                left = [seed for seed in left if seed != result.seed]
                 if not result.green:
                     _keep(Path(name), fault, result.seed)
                     break
+            else:
+                continue
+            if servers is not None:
+                servers.heal()
 
 
 def _on_one_service(
     fault: Fault, folder: Path, seeds: Sequence[int], pace: float, servers: Servers | None
 ) -> Iterator[Result]:
     ledger = Ledger(folder / "ledger.db")
+    seed = seeds[0]
     try:
         with service_of(fault, folder, servers) as service:
-            for place, seed in enumerate(list(seeds)):
+            for place, seed in enumerate(seeds):
                 scene = Scene(service, random.Random(f"{fault.name}/{seed}"), pace)
                 yield play(fault, scene, ledger, seed, first=place * fault.load.workers)
-    except (RuntimeError, OSError, TimeoutError) as error:
-        yield Result(fault.name, seeds[0], False, 0.0, [], None, f"the service did not start or end: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, the round is not green
+        yield Result(fault.name, seed, False, 0.0, [], None, f"the service did not start or end: {error}")
     finally:
         ledger.close()
 

@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from impact_eventlog.kafka import KafkaReader, KafkaSettings
-from proof.proxy import Proxy
+from proof.proxy import NONE, Proxy
 from tests.end_to_end.services import IMPACT, Process, Service
 from tests.rig.kafka import KafkaServer
 from tests.rig.postgres import PostgresServer, fresh_database
@@ -154,6 +154,14 @@ class Servers:
                 proxy.start()
                 stack.callback(proxy.stop)
             yield servers
+
+    def heal(self) -> None:
+        """After a round that may have ended within its fault: nothing of it is left for the next one."""
+        for proxy in (*self.to_kafka.values(), *self.to_postgres.values()):
+            proxy.make(NONE)
+        for server in (self.kafka, self.postgres):
+            server.kill()
+            server.start()
 
 
 def _kafka_behind(
