@@ -41,7 +41,7 @@ check: $(VENV)/dev.stamp ## linters, formatting, types, import rules, Dockerfile
 bench: $(VENV)/dev.stamp $(QUIXSTREAMS) ## measure, and write docs/performance.md (40 min); less: QUICK=1, ONLY=aggregator,growth
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(ARGS)
 
-proof: $(VENV)/dev.stamp ## break it under load and check the ledger (hours); less: FAULT=zombie,lost-commit SEED=7 PACE=0.1
+proof: $(VENV)/dev.stamp ## break it under load, in pieces: PACE=0.1 ARGS="--for 45m --write"; one round: FAULT=zombie SEED=7
 	$(BIN)/python -m proof $(if $(FAULT),--fault $(FAULT)) $(if $(SEED),--seed $(SEED)) $(if $(PACE),--pace $(PACE)) $(ARGS)
 
 audit: $(VENV)/dev.stamp ## known vulnerabilities of what the images install; needs the advisories of pypi.org

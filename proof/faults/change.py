@@ -53,7 +53,7 @@ def _rebuild(scene: Scene, *module: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **settings, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
 
