@@ -27,7 +27,7 @@ _OWN_DESCRIPTORS = 500  # of the process itself, beside the connections
 
 def flood(scene: Scene) -> None:
     """Another product's batches, as fast as the door reads them: what is too much is 429 or 503."""
-    answers = asyncio.run(_flood(scene, seconds=max(5.0, 120 * scene.pace), connections=48))
+    answers = asyncio.run(_flood(scene, seconds=max(5.0, 120 * scene.pace), connections=128))
     scene.tell(", ".join(f"{count} x {status}" for status, count in sorted(answers.items())))
     scene.tell(f"{scene.service.doors[0].name} took {peak_memory_mib(scene.service.doors[0]):.0f} MiB")
     if answers.keys() - {202, 429, 503, 0}:
