@@ -51,10 +51,10 @@ def overview() -> Dashboard:
 
 def numbers(page: Dashboard) -> Dashboard:
     """What was achieved: the totals, their course, and who is behind them."""
-    # a total is named after its metric; `impact_<metric>_by_<dimension>` is the name of none
+    # a total is named after its metric, `impact_<metric>_by_<dimension>` after none; what has a metric's name
+    # as a label (states, progress) would lose it here, and two series would become one
     totals = (
-        'max by (metric) (label_replace({__name__=~"impact_.+",'
-        ' __name__!~"impact_metric_state|impact_target_progress_ratio",'
+        'max by (metric) (label_replace({__name__=~"impact_.+", metric="",'
         ' product="$product", window="$window"}, "metric", "$1", "__name__", "impact_(.+)")'
         " and on (product, window, metric) impact_metric_state)"
     )
