@@ -153,6 +153,8 @@ def test_migrate_shows_what_it_would_do_does_it_and_may_be_repeated(tmp_path: Pa
     for told in ("brought up to date", "up to date"):
         done = impact("migrate", IMPACT_DATABASE_URL=url)
         assert (done.exit_code, done.stdout) == (0, f"database: {told}\n"), done.stderr
+    as_json = impact("migrate", "--json", IMPACT_DATABASE_URL=url)
+    assert json.loads(as_json.stdout) == {"database": "up to date"}
 
 
 def test_a_database_without_tables_is_sent_to_migrate(tmp_path: Path) -> None:

@@ -79,11 +79,16 @@ def reports() -> None:
 def migrate(
     data: Data = None,
     print_only: Annotated[bool, typer.Option("--print", help="Only show what would be done.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring the database's schema up to date and make the Kafka topics. May be repeated."""
     from impact_cli import assemble
 
-    for line in asyncio.run(assemble.migrate(settings_of(data), print_only=print_only)):
+    told = asyncio.run(assemble.migrate(settings_of(data), print_only=print_only))
+    if as_json:
+        terminal.print_json({part: said for part, _, said in (line.partition(": ") for line in told)})
+        return
+    for line in told:
         terminal.out().print(line, markup=False)
 
 
