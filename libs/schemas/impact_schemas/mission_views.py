@@ -61,7 +61,7 @@ TARGET_PROGRESS = View(
             number("r.progress"),
             "(value - baseline) / (target - baseline): 1 is there, below 0 is backwards",
         ),
-        ("status", "r.status", "met, on_track, at_risk, off_track, no_data or suppressed"),
+        ("status", "r.status", "met, on_track, at_risk, off_track or no_data: unknown now, or suppressed"),
         _UNIT,
     ),
     f"FROM target_state r{_OF_METRIC}",

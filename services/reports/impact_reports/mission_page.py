@@ -193,7 +193,7 @@ def as_of(rows: Rows) -> datetime | None:
     return max((row["as_of"] for row in rows["rolling_metrics"]), default=None)
 
 
-_IN_ORDER = ("off_track", "at_risk", "on_track", "met", "no_data", "suppressed")
+_IN_ORDER = ("off_track", "at_risk", "on_track", "met", "no_data")
 
 
 def tally(targets: Iterable[TargetSays], violations: Iterable[Row]) -> list[Tally]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 BET_STATES = ("failed", "too_early", "holding", "proven")  # of several expectations the first that one is in
-TARGET_STATES = ("met", "on_track", "at_risk", "off_track", "no_data", "suppressed")
+TARGET_STATES = ("met", "on_track", "at_risk", "off_track", "no_data")
 
 
 class _Plain(NamedTuple):

@@ -81,7 +81,7 @@ def _row(board: Board, name: str, metric: Metric, target: Target) -> TargetRow:
         foreseen, days = _forecast(board, name, target, value)
     judged = _at_due(board, name, target) if is_over else value
     if judged is None:
-        status = "suppressed" if reading.status == "suppressed" else "no_data"
+        status = "no_data"  # or it is not to be seen: `rolling_metrics` tells the two apart
     else:
         status = _status(metric, target, judged, foreseen, days, is_over=is_over)
     low, high = (None, None) if foreseen is None or not days else (foreseen.low, foreseen.high)
