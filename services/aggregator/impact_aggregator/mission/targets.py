@@ -80,10 +80,8 @@ def _row(board: Board, name: str, metric: Metric, target: Target) -> TargetRow:
     if value is not None and not is_over:
         foreseen, days = _forecast(board, name, target, value)
     judged = _at_due(board, name, target) if is_over else value
-    if judged is None:
-        status = "no_data"  # or it is not to be seen: `rolling_metrics` tells the two apart
-    else:
-        status = _status(metric, target, judged, foreseen, days, is_over=is_over)
+    # no data, or none that may be seen: `rolling_metrics` tells the two apart
+    known = None if judged is None else _status(metric, target, judged, foreseen, days, is_over=is_over)
     low, high = (None, None) if foreseen is None or not days else (foreseen.low, foreseen.high)
     return TargetRow(
         *(board.product, name, target.window, segment, target.due),
@@ -95,7 +93,7 @@ def _row(board: Board, name: str, metric: Metric, target: Target) -> TargetRow:
         None if foreseen is None else to_nanos(foreseen.value),
         *(to_nanos(low), to_nanos(high), days),
         to_nanos(None if value is None else progress_of(metric, target, value)),
-        status,
+        known or "no_data",
     )
 
 
