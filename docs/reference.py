@@ -24,7 +24,7 @@ _PACKAGES = (  # in the order of the layers, with what each is for
     ("libs/database/impact_database", "the metrics database: connections, migrations, keys"),
     ("services/ingest/impact_ingest", "the door"),
     ("services/aggregator/impact_aggregator", "counting"),
-    ("services/reports/impact_reports", "what people read: pages, the query API, editions; read-only"),
+    ("services/reports/impact_reports", "what people read: pages, the query API, editions; partners' files"),
     ("services/cli/impact_cli", "the command `impact`: the only place that puts services together"),
 )
 

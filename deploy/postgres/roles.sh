@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs once, on an empty data folder. Four logins, each with what its work needs; `impact migrate` grants the
-# rest when it has made the tables: to impact_ingest the keys, to impact_reader the views, to impact_reports both.
+# rest when it has made the tables: to impact_ingest the keys, to impact_reader the views, to impact_reports both,
+# and the journal of partners' files, which is all that it writes.
 set -eu
 
 psql --set=ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \

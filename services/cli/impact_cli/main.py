@@ -68,7 +68,7 @@ def aggregator() -> None:
 @app.command()
 @answered
 def reports() -> None:
-    """Run the pages and the query API: read-only, over the metrics database."""
+    """Run the pages and the query API over the metrics database."""
     from impact_cli import assemble
 
     assemble.reports(settings.load())

@@ -1,4 +1,4 @@
-"""The reports service: pages and query API over one read-only database, put together into one application."""
+"""The reports service: pages, query API and partners' files over one database, as one application."""
 
 from __future__ import annotations
 

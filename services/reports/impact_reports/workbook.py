@@ -28,6 +28,7 @@ MAX_INFLATED_BYTES = 32 * 2**20  # 16 times what may be uploaded; 5,000 rows of 
 MAX_PARTS = 500
 MAX_LINES = 50_000  # a cell far below makes all lines above it
 MAX_COLUMNS = 200
+_FORMULA_MARKS = (b"<f>", b"<f ", b"<f/", b":f>", b":f ", b":f/")  # its element, with a prefix or without
 LISTED_LINES = 5_000
 LISTED_CHARACTERS = 250  # Excel's limit for a list of choices is 255
 
@@ -39,13 +40,16 @@ def is_workbook(content: bytes) -> bool:
 
 def read_lines(content: bytes, mapping: RowMapping) -> Iterator[tuple[int, list[str]]]:
     """The lines of the first sheet, each as wide as the header at least. Raises WrongFile."""
-    _check(content)
+    has_formulas = _has_formulas(content)
     try:
         values = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        formulas = load_workbook(io.BytesIO(content), read_only=True)
-        both = (book.worksheets[0].iter_rows(max_col=MAX_COLUMNS) for book in (values, formulas))
-        lines = zip(*both, strict=True)
-        yield from _as_text(lines, mapping)
+        lines = values.worksheets[0].iter_rows(max_col=MAX_COLUMNS)
+        if has_formulas:  # a second reading: the first has their values, and not where they are
+            formulas = load_workbook(io.BytesIO(content), read_only=True)
+            both: Any = zip(lines, formulas.worksheets[0].iter_rows(max_col=MAX_COLUMNS), strict=True)
+        else:
+            both = ((cells, cells) for cells in lines)
+        yield from _as_text(both, mapping)
     except WrongFile:
         raise
     except Exception as error:
@@ -54,22 +58,26 @@ def read_lines(content: bytes, mapping: RowMapping) -> Iterator[tuple[int, list[
         ) from error
 
 
-def _check(content: bytes) -> None:
-    """Before anything is inflated: what the parts say that they are; then that none defines entities."""
+def _has_formulas(content: bytes) -> bool:
+    """Looks at the parts before any is parsed: they are not too large, and none defines entities."""
+    found = False
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             parts = packed.infolist()
             if len(parts) > MAX_PARTS or sum(part.file_size for part in parts) > MAX_INFLATED_BYTES:
                 raise WrongFile("the workbook is too large: send fewer rows, without pictures, or as CSV")
             for part in parts:
-                if part.filename.endswith((".xml", ".rels")) and b"<!DOCTYPE" in packed.read(part):
+                text = packed.read(part) if part.filename.endswith((".xml", ".rels")) else b""
+                if b"<!DOCTYPE" in text:
                     raise WrongFile(
                         "the workbook has parts that no spreadsheet program writes: save it again"
                     )
+                found = found or any(mark in text for mark in _FORMULA_MARKS)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, WrongFile):
             raise
         raise WrongFile("this is no .xlsx workbook: save it again as .xlsx, or as CSV") from error
+    return found
 
 
 def _as_text(lines: Any, mapping: RowMapping) -> Iterator[tuple[int, list[str]]]:
