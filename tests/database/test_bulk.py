@@ -59,6 +59,47 @@ async def test_numbers_and_moments_come_back_as_they_were(
         await connection.rollback()
 
 
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-(2**31), 2**31 - 1),
+            st.none() | st.integers(-(10**15), 4 * 10**15),
+            st.none() | st.integers(-(10**38) + 1, 10**38 - 1),
+            st.none() | st.binary(),
+            st.none() | st.integers(-(10**50), 10**50),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+async def test_many_rows_come_back_as_they_were(
+    engine: AsyncEngine, states: list[tuple[object, ...]]
+) -> None:
+    c = bucket.c
+    columns = (*bucket.primary_key, c.seen, c.count, c.updated_at)
+    columns += (c.top_count, c.last_time, c.sum, c.sketch, c.sum_squares)
+    given_rows = [(n, "1d \u20ac", DAY, -1, 2**63 - 1, n, DAY, *states[n % len(states)]) for n in range(200)]
+    async with engine.connect() as connection:
+        await bulk.insert(connection, columns, given_rows)
+        await bulk.upsert(connection, columns, given_rows)
+        found = await bulk.select_by_key(connection, columns, columns[:4], [row[:4] for row in given_rows])
+        assert sorted(map(str, found)) == sorted(map(str, given_rows))
+        await connection.rollback()
+
+
+async def test_many_rows_are_refused_too_if_a_key_is_there(engine: AsyncEngine) -> None:
+    rows = [(n, "1d", DAY, n) for n in range(1_000)]
+    async with engine.begin() as connection:
+        await bulk.insert(connection, COLUMNS, rows[-1:])
+    async with engine.connect() as connection:
+        with pytest.raises(IntegrityError):
+            await bulk.insert(connection, COLUMNS, rows)
+        await connection.rollback()
+    async with engine.begin() as connection:
+        assert await bulk.select_rows(connection, select(merged_estimate), COLUMNS) == rows[-1:]
+
+
 async def test_insert_refuses_a_key_that_is_there_and_insert_missing_leaves_it(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await bulk.insert(connection, COLUMNS, [(1, "1d", DAY, 5)])

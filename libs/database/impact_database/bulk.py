@@ -9,11 +9,14 @@ with a value for each of the given columns of one table, in Python types (see `i
 from __future__ import annotations
 
 from functools import lru_cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, LargeBinary, TypeDecorator, select, type_coerce
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.types import NullType
+
+from impact_database.copy_format import copy_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +28,7 @@ Row = tuple[Any, ...]
 Columns = tuple["Column[Any]", ...]
 
 _SQLITE_MAX_PARAMETERS = 32_766
+_INTEGRITY = "23"  # the class of SQL states that say so
 _COPY_FROM = 200  # rows; below that three more statements cost more than they save
 
 
@@ -171,20 +175,24 @@ async def _write(
     if not rows:
         return
     dialect = connection.dialect
-    converted = _to_driver(columns, rows, dialect)
-    statement = f"{_insert_statement(columns, dialect)} {on_conflict}"
-    if dialect.name != "postgresql":
-        await connection.exec_driver_sql(statement, converted)
-    elif len(converted) < _COPY_FROM:
-        arrays = tuple(list(values) for values in zip(*converted, strict=True))
-        await connection.exec_driver_sql(statement, arrays)
-    else:
-        await _copy(connection, columns, converted, on_conflict)
+    if dialect.name == "postgresql" and len(rows) >= _COPY_FROM:
+        await _copy(connection, columns, rows, on_conflict)
+        return
+    converted: Any = _to_driver(columns, rows, dialect)
+    if dialect.name == "postgresql":
+        converted = tuple(list(values) for values in zip(*converted, strict=True))
+    await connection.exec_driver_sql(f"{_insert_statement(columns, dialect)} {on_conflict}", converted)
 
 
-async def _copy(connection: AsyncConnection, columns: Columns, rows: list[Row], on_conflict: str) -> None:
-    """Many rows to PostgreSQL: COPY to a temporary table, and from there in one statement."""
+async def _copy(
+    connection: AsyncConnection, columns: Columns, rows: Collection[Row], on_conflict: str
+) -> None:
+    """Many rows to PostgreSQL by COPY: where keys may be there already, by way of a temporary table."""
     table = columns[0].table.description
+    if not on_conflict:
+        await connection.exec_driver_sql("SELECT 1")  # begins the transaction, if it has not begun yet
+        await _copy_into(connection, table, columns, rows)
+        return
     names = ", ".join(f'"{column.name}"' for column in columns)
     incoming = f"incoming_{table}"
     # lives as long as the connection; the statement also begins the transaction that COPY needs
@@ -193,14 +201,23 @@ async def _copy(connection: AsyncConnection, columns: Columns, rows: list[Row], 
         f" AS SELECT {names} FROM {table} WITH NO DATA"
     )
     await connection.exec_driver_sql(f"TRUNCATE {incoming}")
-    raw: Any = (await connection.get_raw_connection()).driver_connection
-    try:
-        await raw.copy_records_to_table(incoming, records=rows, columns=[column.name for column in columns])
-    except Exception as error:  # the driver's own, which SQLAlchemy has not seen
-        raise OperationalError(f"COPY {incoming}", None, error) from error
+    await _copy_into(connection, incoming, columns, rows)
     await connection.exec_driver_sql(
         f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} {on_conflict}"
     )
+
+
+async def _copy_into(
+    connection: AsyncConnection, table: str, columns: Columns, rows: Collection[Row]
+) -> None:
+    raw: Any = (await connection.get_raw_connection()).driver_connection
+    source, names = BytesIO(copy_rows(columns, rows)), [column.name for column in columns]
+    try:
+        await raw.copy_to_table(table, source=source, columns=names, format="binary")
+    except Exception as error:  # the driver's own, which SQLAlchemy has not seen
+        state = getattr(error, "sqlstate", None) or ""
+        kind = IntegrityError if state.startswith(_INTEGRITY) else OperationalError
+        raise kind(f"COPY {table}", None, error) from error
 
 
 @lru_cache(maxsize=64)

@@ -24,6 +24,7 @@ from impact_aggregator.recount import History
 from impact_aggregator.rolling import Rolling
 from impact_aggregator.rules import Rules
 from impact_aggregator.store import ClaimLost, Store, check_end
+from impact_aggregator.turns import POLL_S, next_turn
 from impact_aggregator.values import Metrics
 from impact_eventlog import LogHole, LogUnavailable
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from impact_schemas.catalog import Catalog
     from impact_schemas.identity import Identities
 
-POLL_S = 0.5
 TICK_S = 1.0
 LAG_S = 5.0
 RETRY_S = 1.0
@@ -167,7 +167,7 @@ class Aggregator:
             await self._pause(RETRY_S)
             return
         await self._claim_assigned()
-        records = await self._reader.poll(POLL_S)
+        records, trouble = await next_turn(self._reader)
         if not records:
             if self._active is not None:  # a rebuild, or another process's catalog: no commit would tell
                 await self._check_generation(self._active)
@@ -177,6 +177,8 @@ class Aggregator:
             await self._count(records)
         else:
             self._claims.clear()  # the records are read again once this process's catalog is in force
+        if trouble is not None:
+            raise trouble
 
     async def _start_over(self, cause: str, error: Exception) -> None:
         self._metrics.errors.labels(cause).inc()

@@ -18,7 +18,6 @@ from impact_aggregator.batches import Batch, Claim, States
 from impact_aggregator.bucket_rows import bucket_row, partial_of
 from impact_aggregator.events import Position
 from impact_aggregator.fold import BucketKey, Known
-from impact_aggregator.partial import Partial
 from impact_aggregator.revisions import Revisions
 from impact_aggregator.rules import Series
 from impact_aggregator.windows import ALL_TIME, DAY
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from impact_aggregator.events import Quarantined
+    from impact_aggregator.partial import Partial
     from impact_aggregator.rules import Rules
     from impact_eventlog import EventLogReader, LogHole
 
@@ -352,7 +352,9 @@ class Store:
             await self._replace(connection, batch, states)
             shard = batch.claim.partition.number
             for key, delta in batch.folded.buckets.items():
-                states.setdefault((key, shard), Partial()).merge(delta)
+                state = states.setdefault((key, shard), delta)
+                if state is not delta:
+                    state.merge(delta)
         await revisions.write(connection, states)
         await self._write_states(connection, states, rules)
         await _note_changes(connection, states)
@@ -446,7 +448,7 @@ def _amendment_of(row: tuple[Any, ...]) -> Amendment:
 
 def _identity_rows(batches: Sequence[Batch]) -> list[tuple[object, ...]]:
     return [
-        (identity, event.digest, event.position.partition.number, event.position.offset, event.position.index)
+        (identity, event.digest, event.record.partition.number, event.record.offset, event.index)
         for batch in batches
         for identity, event in batch.folded.identities.items()
     ]
