@@ -7,7 +7,7 @@ all the rest of a row. Pure: no IO.
 from __future__ import annotations
 
 from datetime import date
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, repeat
 from struct import Struct, pack
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,10 @@ _EPOCH = 946_684_800_000_000  # PostgreSQL counts from the year 2000
 _FIRST_DAY = date(2000, 1, 1).toordinal()
 _NEGATIVE = 0x4000
 
-_bigint, _int, _bool, _length = Struct(">iq").pack, Struct(">ii").pack, Struct(">i?").pack, Struct(">i").pack
+_bigint = partial(Struct(">iq").pack, 8)
+_int = partial(Struct(">ii").pack, 4)
+_bool = partial(Struct(">i?").pack, 1)
+_length = Struct(">i").pack
 
 
 def copy_rows(columns: Sequence[Column[Any]], rows: Collection[Sequence[Any]]) -> bytes:
@@ -49,32 +52,21 @@ def _encoder_of(kind: TypeEngine[Any]) -> Callable[[Any], bytes]:
     return next(encode for known, encode in _ENCODERS.items() if isinstance(kind, known))
 
 
-def _of_bigint(value: int) -> bytes:
-    return _bigint(8, value)
-
-
-def _of_int(value: int) -> bytes:
-    return _int(4, value)
-
-
-def _of_bool(value: bool) -> bytes:
-    return _bool(1, value)
-
-
 def _of_bytes(value: bytes) -> bytes:
     return _length(len(value)) + value
 
 
+@lru_cache(maxsize=1 << 12)  # most are names, which come again and again
 def _of_text(value: str) -> bytes:
     return _of_bytes(value.encode())
 
 
 def _of_moment(value: int) -> bytes:
-    return _bigint(8, value - _EPOCH)
+    return _bigint(value - _EPOCH)
 
 
 def _of_day(value: date) -> bytes:
-    return _int(4, value.toordinal() - _FIRST_DAY)
+    return _int(value.toordinal() - _FIRST_DAY)
 
 
 def _of_number(decimals: int, value: int) -> bytes:
@@ -92,9 +84,9 @@ def _of_number(decimals: int, value: int) -> bytes:
 
 
 _ENCODERS: dict[type[TypeEngine[Any]], Callable[[Any], bytes]] = {
-    BigInteger: _of_bigint,  # before Integer, of which it is a kind
-    Integer: _of_int,
-    Boolean: _of_bool,
+    BigInteger: _bigint,  # before Integer, of which it is a kind
+    Integer: _int,
+    Boolean: _bool,
     String: _of_text,
     LargeBinary: _of_bytes,
     Date: _of_day,

@@ -6,6 +6,7 @@ Inside the fold a number is an integer of 10^-9 ("nanos"), so that sums do not d
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 
 SCALE = 9
 ONE: int = 10**SCALE
@@ -28,8 +29,13 @@ def to_nanos(value: int | Decimal) -> int:
         if -LIMIT < value < LIMIT:
             return value * ONE
     elif _LEAST < value < _GREATEST:
-        return int(EXACT.to_integral_value(EXACT.multiply(value, _ONE)))  # half to even, by the context
+        return _rounded(value)
     raise OutOfRangeError(f"{value} is not between -10^15 and 10^15")
+
+
+@lru_cache(maxsize=1 << 14)  # prices, weights and durations come again and again
+def _rounded(value: Decimal) -> int:
+    return int(EXACT.to_integral_value(EXACT.multiply(value, _ONE)))  # half to even, by the context
 
 
 def from_nanos(nanos: int) -> Decimal:

@@ -54,10 +54,10 @@ class Counting:
         decoded = {partition: self._decode(group) for partition, group in records.items()}
         events = [event for entries in decoded.values() for event in entries if isinstance(event, Event)]
         self._wait_for_catalog(events, rules)
-        identities = {event.identity for event in events}
-        targets = {event.target for event in events if event.target is not None}
-        known = await self._store.known_identities(identities | targets)
-        amendments = await self._store.amendments(identities | targets) if events else {}
+        named = {event.identity for event in events}
+        named |= {event.target for event in events if event.target is not None}
+        known = await self._store.known_identities(named)
+        amendments = await self._store.amendments(named) if events else {}
         recounter = Recounter(self._history, self._store, rules, self._identities)
         batches = []
         for partition, entries in decoded.items():

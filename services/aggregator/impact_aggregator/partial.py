@@ -142,7 +142,12 @@ class Partial:
 
     def weight(self) -> int:
         """About how many bytes it takes in memory."""
-        return 400 + sum(0 if one is None else one.weight() for one in (self.sketch, self.subjects))
+        weight = 400
+        if self.sketch is not None:
+            weight += self.sketch.weight()
+        if self.subjects is not None:
+            weight += self.subjects.weight()
+        return weight
 
     def estimate(self, aggregate: str) -> int | None:
         """The sketch's value in nanos, for the views; None for aggregates that SQL works out itself."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jsonschema_rs
 import msgspec
 
-from impact_aggregator.windows import RESOLUTIONS, finest_resolution, floor, kept_resolution
+from impact_aggregator.windows import FRESH, RESOLUTIONS, finest_resolution, kept_resolution
 from impact_schemas import numbers
 from impact_schemas.annotation import ANNOTATION, ANNOTATION_TYPE
 from impact_schemas.catalog import Dimension
@@ -248,13 +248,11 @@ class TypeRules:
 
     def bucket_of(self, event: Event) -> tuple[str, int, Parts]:
         """The finest bucket that takes an event of the type, and its value on each axis."""
-        resolution = kept_resolution(self.finest, event.record.received_at - event.time)
-        data = event.data
-        return (
-            resolution,
-            floor(event.time, RESOLUTIONS[resolution]),
-            tuple([axis.part(data) for axis in self.axes]),
-        )
+        moment, data = event.time, event.data
+        age = event.record.received_at - moment
+        resolution = self.finest if age <= FRESH else kept_resolution(self.finest, age)
+        start = moment - moment % RESOLUTIONS[resolution]
+        return resolution, start, tuple([axis.part(data) for axis in self.axes])
 
     def place(self, dimension: Dimension) -> int:
         """Where the dimension's axis is in `axes`."""

@@ -22,6 +22,7 @@ LAST_MOMENT = 253_402_300_799_999_999  # the end of the year 9999, the last that
 ALL_TIME = "all"
 RESOLUTIONS: dict[str, int] = {"1m": MINUTE, "1h": HOUR, "1d": DAY}
 KEPT: dict[str, int] = {"1m": 7 * DAY, "1h": 400 * DAY}  # age of events' time; days are kept for ever
+FRESH = KEPT["1m"]  # up to that age an event goes into the finest buckets that its metrics have
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def kept_resolution(finest: str, age: int) -> str:
     """
     if age > KEPT["1h"]:
         return "1d"
-    return "1h" if age > KEPT["1m"] else finest
+    return "1h" if age > FRESH else finest
 
 
 def window_start(name: str, now: int) -> int | None:
