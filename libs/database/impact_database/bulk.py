@@ -211,9 +211,13 @@ async def _copy_into(
     connection: AsyncConnection, table: str, columns: Columns, rows: Collection[Row]
 ) -> None:
     raw: Any = (await connection.get_raw_connection()).driver_connection
-    source, names = BytesIO(copy_rows(columns, rows)), [column.name for column in columns]
+    names = [column.name for column in columns]
     try:
-        await raw.copy_to_table(table, source=source, columns=names, format="binary")
+        if any(map(_own_kind, columns)):
+            source = BytesIO(copy_rows(columns, rows))
+            await raw.copy_to_table(table, source=source, columns=names, format="binary")
+        else:  # the driver encodes these as quickly as it can be done
+            await raw.copy_records_to_table(table, records=rows, columns=names)
     except Exception as error:  # the driver's own, which SQLAlchemy has not seen
         state = getattr(error, "sqlstate", None) or ""
         kind = IntegrityError if state.startswith(_INTEGRITY) else OperationalError
