@@ -48,7 +48,13 @@ class MarkingLedger(Ledger):
         super().decided(numbers, outcome)
 
 
-def run(folder: Path, source: random.Random, pace: float, program: Sequence[str] | None = None) -> list[str]:
+def run(
+    folder: Path,
+    source: random.Random,
+    pace: float,
+    program: Sequence[str] | None = None,
+    starts: int = STARTS,
+) -> list[str]:
     """Load on `impact up` over the shim; then many cuts. Raises Red. `program`: one without its guard."""
     recorded = folder / "recorded"
     recorded.mkdir()
@@ -69,11 +75,11 @@ def run(folder: Path, source: random.Random, pace: float, program: Sequence[str]
     ends = [step.end for step in steps if step.end > begin]
     cuts = [source.choice(ends) for _ in range(max(10, round(CUTS * pace)))]
     checked = sum([_log_holds(folder / "cut", steps, cut, ledger.marks, source) for cut in cuts])
-    for cut in cuts[:STARTS]:
+    for cut in cuts[:starts]:
         _starts_again(folder, service, steps, cut, ledger, source)
     ledger.close()
     shutil.rmtree(recorded)
-    return [f"{len(cuts)} cuts, {checked:,} acknowledged events looked for, {STARTS} starts"]
+    return [f"{len(cuts)} cuts, {checked:,} acknowledged events looked for, {starts} starts"]
 
 
 def disk_after(steps: Sequence[Step], cut: int, source: random.Random, folder: Path) -> None:
