@@ -146,9 +146,9 @@ def _growth(samples: list[Sample]) -> dict[str, dict[str, float]]:
         mine = [sample for sample in samples if sample.name == name]
         second, last = mine[len(mine) // 3 : 2 * len(mine) // 3], mine[2 * len(mine) // 3 :]
         growth[name] = {
-            "mib": _median(last, "mib") - _median(second, "mib"),
+            "mib": round(_median(last, "mib") - _median(second, "mib"), 1),
             "descriptors": _median(last, "descriptors") - _median(second, "descriptors"),
-            "peak_mib": max(sample.mib for sample in mine),
+            "peak_mib": round(max(sample.mib for sample in mine), 1),
         }
     return growth
 
