@@ -46,8 +46,8 @@ def test_the_licence_is_the_one_that_the_project_states() -> None:
     assert "Version 2.0, January 2004" in text
 
 
-# what runs elsewhere than in an image: clients (`impact send`, `impact demo`), and `impact privacy audit`, whose
-# solver is larger than all the rest; it says how to get it
+# what runs elsewhere than in an image: clients (`impact send`, `impact demo`), and `impact privacy audit`,
+# whose solver is larger than all the rest; it says how to get it
 NOT_IN_IMAGES = {"httpx", "scipy"}
 
 
