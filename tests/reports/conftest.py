@@ -47,7 +47,8 @@ events:
   clinic.visit.v1:
     data:
       type: object
-      properties: {language: {type: string}, kept: {type: boolean}, minutes: {type: number}}
+      properties: {language: {type: string}, kept: {type: boolean}, minutes: {type: number},
+                   feature: {type: string}}
   clinic.dream.v1: {data: {type: object}}
 metrics:
   patients:
@@ -55,7 +56,8 @@ metrics:
      dimensions: {language: data.language}, windows: [28d, all], visibility: public, codes: {sdg: ["3.8.1"]},
      equity: {dimension: language, reference: en},
      targets: [{window: all, baseline: {value: 0, at: 2025-10-01}, value: 100, due: 2026-12-31}]}
-  visits: {title: Visits, event: clinic.visit.v1, aggregate: count, role: business, windows: [28d, all]}
+  visits: {title: Visits, event: clinic.visit.v1, aggregate: count, role: business, windows: [28d, all],
+           dimensions: {feature: data.feature}, leads_to: [patients]}
   missed: {title: Missed, event: clinic.visit.v1, where: {data.kept: false}, aggregate: count,
            role: guardrail, direction: down, windows: [28d, all]}
   no_show_rate: {title: No-show rate, ratio: {numerator: missed, denominator: visits}, role: impact,
@@ -114,7 +116,8 @@ class Clinic:
 
 def visit_of(number: int) -> Event:
     """One a day, the last of them now."""
-    data: dict[str, Any] = {"kept": number % 5 != 2, "minutes": 7.5}
+    feature = "van" if number % 4 else "tent"
+    data: dict[str, Any] = {"kept": number % 5 != 2, "minutes": 7.5, "feature": feature}
     if (language := LANGUAGES[number % 5]) is not None:
         data["language"] = language
     return visit(f"v{number}", NOON - (99 - number) * DAY, f"patient-{number % 50}", **data)

@@ -99,6 +99,18 @@ async def test_a_change_after_its_day_is_shown_with_its_reason(clinic: Clinic) -
     assert "events that were taken back" in words(section(product, "unknown"))
 
 
+async def test_a_metric_says_what_it_leads_to_and_which_feature_did_it(small_clinic: Clinic) -> None:
+    async with small_clinic.client() as client:
+        visits = await read(client, "/products/clinic/metrics/visits")
+        patients = await read(client, "/products/clinic/metrics/patients")
+    assert "Leads to Patients ." in words(visits)
+    assert "Comes of Visits ." in words(patients)
+    assert 'href="/products/clinic/metrics/visits">Visits</a>' in patients
+    shown = words(section(visits, "features"))
+    assert shown.index("van") < shown.index("tent")
+    assert "75 %" in shown
+
+
 async def test_the_public_page_has_the_public_metrics_and_nothing_else(small_clinic: Clinic) -> None:
     async with small_clinic.client(open_to_all=False) as client:
         page = await read(client, "/public/clinic")

@@ -86,6 +86,27 @@ class ArmRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """What came through one feature, beside all the others."""
+
+    feature: str
+    value: str
+    share: str
+    change: str
+    difference: str
+    interval: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Another metric, to go to."""
+
+    metric: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetricPage:
     """All that the page says."""
 
@@ -107,6 +128,9 @@ class MetricPage:
     gaps: Sequence[Gap]
     arms: Sequence[ArmRow]
     arms_say: str
+    features: Sequence[FeatureRow]
+    comes_of: Sequence[Named]
+    leads_to: Sequence[Named]
     comparisons: Sequence[Fact]
     periods: Sequence[PeriodRow]
     revisions: Sequence[RevisionRow]
@@ -148,6 +172,9 @@ def page(rows: Rows, metric: Row, window: str) -> MetricPage:
         gaps=gaps.of_metrics(rows),
         arms=[_arm(row, card) for row in _known_arms(rows["contributions"], window)],
         arms_say=_arms_say(_known_arms(rows["contributions"], window), card),
+        features=_features(rows["feature_results"], window, card),
+        comes_of=[_named(row) for row in rows["metrics"] if metric["metric"] in _leads_to(row)],
+        leads_to=[_named(row) for row in rows["metrics"] if row["metric"] in _leads_to(metric)],
         comparisons=_comparisons(rows, card, window),
         periods=[_period(row, card) for row in rows["periods"]],
         revisions=[_revision(row, card) for row in rows["revisions"]],
@@ -233,6 +260,33 @@ def _arms_say(rows: Sequence[Row], card: Card) -> str:
     said += [f"differences in {unit}"] if unit else []
     said += [f"intervals: {methods}"] if methods else []
     return "; ".join(said) + "."
+
+
+def _features(rows: Sequence[Row], window: str, card: Card) -> list[FeatureRow]:
+    """Those whose value is known, the largest share first."""
+    found = [row for row in rows if row["time_window"] == window and row["value"] is not None]
+    return [_feature(row, card) for row in sorted(found, key=lambda row: -(row["share"] or 0))]
+
+
+def _feature(row: Row, card: Card) -> FeatureRow:
+    low, high = row["ci_low"], row["ci_high"]
+    return FeatureRow(
+        feature=row["feature"],
+        value=card.unit.of(row["value"]),
+        share="" if row["share"] is None else wording.percent(row["share"]),
+        change="" if row["change"] is None else wording.relative(row["change"]),
+        difference="" if row["difference"] is None else card.unit.bare_change(row["difference"]),
+        interval="" if low is None or high is None else card.unit.bare_span(low, high),
+        n=int(row["n"]),
+    )
+
+
+def _leads_to(metric: Row) -> list[str]:
+    return list(json.loads(metric["leads_to"] or "[]"))
+
+
+def _named(metric: Row) -> Named:
+    return Named(metric["metric"], metric["title"])
 
 
 def _comparisons(rows: Rows, card: Card, window: str) -> list[Fact]:

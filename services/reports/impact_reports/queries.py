@@ -137,6 +137,7 @@ _ORDER = {  # by names, so that a page that is asked for again is the same
     "equity_gaps": ("metric", "dimension", "time_window", "segment"),
     "population_coverage": ("metric", "time_window", "segment"),
     "contributions": ("metric", "time_window", "segment", "arm"),
+    "feature_results": ("metric", "time_window", "feature"),
     "net_values": ("metric", "time_window", "segment"),
 }
 _OF_MISSION = (
@@ -223,7 +224,7 @@ async def metric(one: Snapshot, product: str, name: str) -> Rows:
 
 _OF_METRIC = (
     *("target_progress", "equity_gaps", "contributions", "net_values", "population_coverage", "benchmarks"),
-    *("metric_records", "coverage"),
+    *("metric_records", "coverage", "feature_results"),
 )
 REVISIONS_SHOWN = 50
 
