@@ -6,10 +6,12 @@ that is a failure.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+import structlog
 
 from tests.rig.kafka import KafkaServer
 from tests.rig.postgres import PostgresServer, fresh_database
@@ -25,6 +27,16 @@ def missing(error: ServerMissingError) -> NoReturn:
     if os.environ.get("CI") or os.environ.get("IMPACT_REQUIRE_SERVERS"):
         pytest.fail(str(error))
     pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """A command that runs in this process sends logs to its standard error, which is closed after it."""
+    yield
+    structlog.reset_defaults()
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

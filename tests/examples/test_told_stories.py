@@ -180,9 +180,9 @@ def test_every_event_of_every_story_is_counted(told: Told) -> None:
 
 def test_the_demo_says_in_the_end_what_the_numbers_mean(told: Told) -> None:
     for line in (
-        "* stands for the mission: Help patients with low incomes get the care that they need.",
-        "  off track  No-show rate (language es)",
-        "  behind     Active customers (gender female)",
+        "Help patients with low incomes get the care that they need.",
+        "  off track  No-show rate (language: es)",
+        "  behind     Active customers (gender: female)",
         "  proven     Reminders that can be answered",
         "  failed     Weekly texts about food and blood sugar",
         "  too early  Reminders in Spanish",

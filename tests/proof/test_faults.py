@@ -13,7 +13,6 @@ from proof.faults import FAULTS
 from proof.ledger import Ledger
 from proof.load import LoadPlan
 from proof.scene import Scene
-from proof.topologies import Servers
 from tests.conftest import missing
 from tests.rig.servers import ServerMissingError
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proof.scene import Fault
+    from proof.topologies import Servers
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
 PACE = 0.1
@@ -29,12 +29,10 @@ LIGHT = LoadPlan(workers=2, batch=10, pause_s=0.1)  # two cores, and other tests
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # PostgreSQL runs as another user
+def servers() -> Iterator[Servers]:
     try:
-        with Servers.running(tmp_path / "servers") as running:
-            yield running
+        with rounds.servers_when_needed() as started:
+            yield started()
     except ServerMissingError as error:
         missing(error)
 

@@ -25,7 +25,6 @@ def configure(level: str) -> None:
         processors=[*shared, structlog.processors.format_exc_info, *_renderers()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
