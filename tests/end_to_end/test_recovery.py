@@ -89,8 +89,10 @@ def test_partitions_and_lead_are_taken_over_within_ten_seconds_of_a_kill(
     second.write_bytes(b"".join(encode(event) + b"\n" for event in events[FLIGHTS // 2 :]))
     with Production(tmp_path, kafka_server, postgresql_url, FLIGHTS_CATALOG) as service:
         leader, other = service.start_aggregator("leader"), service.start_aggregator("other")
+        began = time.monotonic()
         service.send(first)
         service.wait_until_counted("air_travel", FLIGHTS // 2)
+        usual = time.monotonic() - began  # without a kill, on this machine as busy as it is
         wait_until(lambda: "impact_aggregator_leader 1.0" in leader.metrics(), "the first one leads")
         leader.stop(signal.SIGKILL)
         killed = time.monotonic()
@@ -99,4 +101,4 @@ def test_partitions_and_lead_are_taken_over_within_ten_seconds_of_a_kill(
         wait_until(lambda: "impact_aggregator_leader 1.0" in other.metrics(), "the other leads")
         took = time.monotonic() - killed
         assert 'impact_flights_scheduled{product="air_travel",window="all"}' in other.metrics()
-        assert took < TAKEOVER_S + 2, f"{took:.1f} s"  # two more for sending, on a busy machine
+        assert took < TAKEOVER_S + 2 * usual, f"{took:.1f} s, and {usual:.1f} s without a kill"
