@@ -217,7 +217,10 @@ def test_numbers_change_without_a_reload_unless_one_pauses(browser: Browser, sto
         page.wait_for_timeout(500)
         assert shown.get_attribute("value") == said
         page.get_by_role("button", name="Go on").click()
-        page.locator("#windows .scroll").first.focus()
+        page.locator("#windows .scroll").first.evaluate(
+            "one => { one.focus({preventScroll: true});"
+            " one.scrollIntoView({behavior: 'instant', block: 'center'}) }"
+        )
         place = "document.activeElement.getBoundingClientRect().top"
         looked_at = page.evaluate(place)
         expect(shown).not_to_have_attribute("value", said, timeout=60_000)
