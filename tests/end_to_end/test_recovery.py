@@ -91,7 +91,7 @@ def test_partitions_and_lead_are_taken_over_within_ten_seconds_of_a_kill(
         with fresh_database(postgres_server_url) as url:
             usual, took = taken_over(folder, kafka_server, url)
         tries.append(f"{took:.1f} s, and {usual:.1f} s without a kill")
-        if took < TAKEOVER_S + 2 * usual:
+        if took < TAKEOVER_S + 2:  # two more for sending, on a busy machine
             return
     raise AssertionError("; ".join(tries))
 
