@@ -90,8 +90,9 @@ class Distinct:
     def to_bytes(self) -> bytes:
         """The same bytes for the same content."""
         if self._registers is None:
-            members = sorted(self._members)
-            return _EXACT_TAG + struct.pack(f">{len(members)}Q", *members)
+            members = np.array(list(self._members), dtype=np.uint64)
+            members.sort()
+            return _EXACT_TAG + members.astype(">u8").tobytes()
         return _REGISTERS_TAG + zlib.compress(self._registers, 1)
 
     @classmethod

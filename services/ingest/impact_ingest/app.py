@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from impact_ingest import openapi
 from impact_ingest.admission import Admission
-from impact_ingest.door import BUG, PATH, Door, DoorParts, Judges
+from impact_ingest.door import BUG, PATH, Door, DoorParts, Judges, Shared
 from impact_ingest.express import Express
 from impact_ingest.limits import Limits
 from impact_ingest.metrics import DoorMetrics
@@ -79,10 +79,11 @@ def create_app(
         quarantine_topic=quarantine_topic,
         clock=clock,
     )
-    working = (parts, Judges(parts), DoorMetrics(registry, lambda: admission.bytes), admission, accepted)
+    metrics = DoorMetrics(registry, lambda: admission.bytes)
+    shared = Shared(parts, Judges(parts), metrics, admission, accepted)
     app = DoorApp(
-        Door(*working),
-        Express(*working),
+        Door(shared),
+        Express(shared),
         title="Impact Telemetry",
         summary="Product events in, live impact numbers out.",
         version="1",

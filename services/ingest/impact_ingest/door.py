@@ -115,22 +115,21 @@ class Judges:
         return judge
 
 
+class Shared(NamedTuple):
+    """What both ways through the door work with, and what they note."""
+
+    parts: DoorParts
+    judges: Judges
+    metrics: DoorMetrics
+    admission: Admission
+    accepted: AcceptedEvents
+
+
 class Door:
     """ASGI: answers `POST /v1/events`."""
 
-    def __init__(
-        self,
-        parts: DoorParts,
-        judges: Judges,
-        metrics: DoorMetrics,
-        admission: Admission,
-        accepted: AcceptedEvents,
-    ) -> None:
-        self._parts = parts
-        self._judges = judges
-        self._metrics = metrics
-        self._admission = admission
-        self._accepted = accepted
+    def __init__(self, shared: Shared) -> None:
+        self._parts, self._judges, self._metrics, self._admission, self._accepted = shared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Whatever goes wrong with it is answered, never raised; a bug is both."""

@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from impact_eventlog.ports import KeyedEvent
-    from impact_ingest.admission import Admission, Room
-    from impact_ingest.door import DoorParts, Judges
-    from impact_ingest.metrics import DoorMetrics
+    from impact_ingest.admission import Room
+    from impact_ingest.door import Shared
     from impact_ingest.rules import ProductRules
     from impact_ingest.split import Mode
-    from impact_ingest.status import AcceptedEvents
 
     Answer = Callable[[Reply], None]
 
@@ -44,20 +42,9 @@ class _Taken(NamedTuple):
 class Express:
     """Takes whole requests to `POST /v1/events` without a query."""
 
-    def __init__(
-        self,
-        parts: DoorParts,
-        judges: Judges,
-        metrics: DoorMetrics,
-        admission: Admission,
-        accepted: AcceptedEvents,
-    ) -> None:
-        self._parts = parts
-        self._judges = judges
-        self._metrics = metrics
-        self._admission = admission
-        self._accepted = accepted
-        limits = parts.limits
+    def __init__(self, shared: Shared) -> None:
+        self._parts, self._judges, self._metrics, self._admission, self._accepted = shared
+        limits = self._parts.limits
         self._max_bytes = min(limits.large_request_bytes - 1, limits.max_wire_bytes, limits.max_body_bytes)
 
     def take(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: Answer) -> bool:
