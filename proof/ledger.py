@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,7 +75,7 @@ class Sent(NamedTuple):
 
 
 def collected(number: int, begin_ms: int, kind: str = "collected") -> Sent:
-    """Event `number`: everything about it follows from the number. Times are distinct."""
+    """Event `number`: everything about it follows from the number. Times are distinct below 216 million."""
     return Sent(
         number,
         kind,
@@ -103,6 +104,8 @@ class Ledger:
     """The record. Safe for several threads."""
 
     def __init__(self, path: Path) -> None:
+        # of all events of the record, so that no two of them have one time, whichever load they are of
+        self.begin_ms = time.time_ns() // 1_000_000 - SPREAD_MS - 120_000
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA synchronous = OFF")  # the driver is not what is killed

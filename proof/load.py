@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from proof.ledger import SPREAD_MS, Ledger, Sent, collected, conflicting, retracting
+from proof.ledger import Ledger, Sent, collected, conflicting, retracting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,9 +42,8 @@ class Load:
     """Runs the plan's workers against the doors of `service` until `end`."""
 
     def __init__(self, service: Topology, ledger: Ledger, plan: LoadPlan, seed: int, first: int = 0) -> None:
-        begin = time.time_ns() // 1_000_000 - SPREAD_MS - 120_000
         self._workers = [
-            _Worker(service, ledger, plan, random.Random(f"{seed}/{place}"), first + place, begin)
+            _Worker(service, ledger, plan, random.Random(f"{seed}/{place}"), first + place)
             for place in range(plan.workers)
         ]
 
@@ -75,12 +74,10 @@ class _Worker(threading.Thread):
         plan: LoadPlan,
         source: random.Random,
         place: int,
-        begin_ms: int,
     ) -> None:
         super().__init__(daemon=True)
         self._service, self._ledger, self._plan, self._random = service, ledger, plan, source
         self._next = (place + 1) * _PER_WORKER
-        self._begin_ms = begin_ms
         self._patient = place % plan.workers >= plan.impatient
         self._door = place
         self._batches = 0
@@ -183,4 +180,4 @@ class _Worker(threading.Thread):
 
     def _make(self, make: Callable[[int, int], Sent]) -> Sent:
         self._next += 1
-        return make(self._next, self._begin_ms)
+        return make(self._next, self._ledger.begin_ms)

@@ -52,8 +52,10 @@ class Taker:
         self.answers.pop(0)(Told(202, b"short", {"Retry-After": "1"}))
 
 
-async def application(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers "long " and the body."""
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers "long " and the body; under /slow after a while."""
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.1)
     body, more = b"long ", True
     while more:
         message = await receive()
@@ -81,8 +83,9 @@ async def serving(
         writer.close()
         for one in server.servers:
             one.close()
-        while server.server_state.connections:  # noqa: ASYNC110 (there is no event to wait on)
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while server.server_state.connections:  # noqa: ASYNC110 (there is no event to wait on)
+                await asyncio.sleep(0.01)
 
 
 def request(body: bytes, *lines: bytes) -> bytes:
@@ -193,6 +196,28 @@ async def test_requests_sent_ahead_are_answered_in_their_order() -> None:
         await asyncio.sleep(0.03)
         taker.tell()
         assert await answer(reader) == (202, b"short")
+
+
+async def test_an_answer_of_the_application_is_not_overtaken() -> None:
+    async with serving(Taker()) as (_, reader, writer):
+        writer.write(request(b"first").replace(b"/v1/events", b"/slow"))
+        await asyncio.sleep(0.03)
+        writer.write(request(b"second"))
+        assert await answer(reader) == (200, b"long first")
+        assert await answer(reader) == (200, b"long second")
+
+
+async def test_who_sends_far_ahead_has_to_wait() -> None:
+    taker = Taker()
+    taker.at_once = False
+    async with serving(taker) as (_, _reader, writer):
+        writer.write(request(b"one"))
+        await asyncio.sleep(0.03)
+        writer.write(bytes(20 * 2**20))  # more than the buffers of both ends take
+        await asyncio.sleep(1)
+        assert writer.transport.get_write_buffer_size() > 0
+        writer.transport.abort()
+        taker.tell()
 
 
 async def test_a_client_that_left_hurts_nobody() -> None:

@@ -130,8 +130,6 @@ class WholeRequests(HttpToolsProtocol):
 
     def _answer(self, reply: Reply) -> None:
         self._answering = False
-        if self.transport.is_closing():
-            return
         self.transport.write(self._written(reply))
         if self._closing:
             self.transport.close()

@@ -73,8 +73,8 @@ class Options(NamedTuple):
 class Verdicts:
     """What is to become of the events of one request."""
 
-    accepted: list[KeyedEvent]
-    identities: list[bytes]  # of the accepted
+    accepted: list[KeyedEvent]  # empty once the writer has them
+    identities: list[bytes]  # of all that were accepted
     rejected: list[Rejection]
     quarantined: list[KeyedEvent]  # one for each rejection
     forbidden: int = 0  # rejections for a source or type that is not the product's
@@ -163,16 +163,28 @@ class Door:
             raise Problem(403, "unknown_product", detail)
         room = self._admission.enter(key.product)
         try:
-            mode, text = await self._text(headers, body, room)
-            if len(text) < parts.limits.large_request_bytes:
-                verdicts = self._judge(mode, text, scope["headers"], rules, options, room)
-            else:
-                async with room.turn:
-                    verdicts = self._judge(mode, text, scope["headers"], rules, options, room)
-                    await asyncio.sleep(0)  # the other products first
+            verdicts = await self._judged(scope, headers, body, rules, options, room)
             return await self._settle(verdicts, rules, options, room)
         finally:
             room.leave()
+
+    async def _judged(
+        self,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        body: Body,
+        rules: ProductRules,
+        options: Options,
+        room: Room,
+    ) -> Verdicts:
+        """Of the whole body, which is forgotten then: the log may take a while. Raises as its parts do."""
+        mode, text = await self._text(headers, body, room)
+        if len(text) < self._parts.limits.large_request_bytes:
+            return self._judge(mode, text, scope["headers"], rules, options, room)
+        async with room.turn:
+            verdicts = self._judge(mode, text, scope["headers"], rules, options, room)
+            await asyncio.sleep(0)  # the other products first
+            return verdicts
 
     async def _text(self, headers: dict[bytes, bytes], body: Body, room: Room) -> tuple[Mode, bytes]:
         """The inflated body. Raises Problem, and ClientGone."""
@@ -204,7 +216,7 @@ class Door:
             self._charge_quarantine(verdicts, rules.product, room)
         refused = bool(verdicts.rejected) and (options.atomic or not verdicts.accepted)
         await self._append(rules.product, verdicts, events_too=not refused)
-        accepted = 0 if refused else len(verdicts.accepted)
+        accepted = 0 if refused else len(verdicts.identities)
         if accepted:
             self._accepted.add(verdicts.identities)
         self._metrics.count_events(
@@ -267,9 +279,11 @@ class Door:
             if verdicts.quarantined:
                 await append(parts.quarantine_topic, product, verdicts.quarantined)
             if verdicts.accepted and events_too:
-                await append(parts.events_topic, product, verdicts.accepted)
+                appended = append(parts.events_topic, product, verdicts.accepted)
+                verdicts.accepted = []  # the writer has them: while it waits, they are not held twice
+                await appended
         except (LogUnavailable, RecordTooLarge) as error:
-            events = len(verdicts.accepted) + len(verdicts.rejected)
+            events = len(verdicts.identities) + len(verdicts.rejected)
             raise log_problem(error, self._metrics, product, events) from None
 
     async def _send(self, send: Send, reply: Reply, body: Body) -> None:
@@ -352,7 +366,7 @@ def _nothing_accepted(rejected: list[Rejection]) -> Problem:
 
 
 def _reply_with(status: int, verdicts: Verdicts) -> Reply:
-    answer = Answer(len(verdicts.accepted), verdicts.rejected)
+    answer = Answer(len(verdicts.identities), verdicts.rejected)
     return Reply(status, msgspec.json.encode(answer), {})
 
 
