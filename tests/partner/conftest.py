@@ -208,10 +208,10 @@ class Pages:
         assert answer.status_code == 200
         return answer.text
 
-    async def undo(self, importid: str, key: str | None = None) -> httpx.Response:
+    async def undo(self, importid: str, key: str | None = None, **more: Any) -> httpx.Response:
         self.clinic.now += 1_000_000
         fields = {"key": (None, key or self.clinic.approver)}
-        return await self.client.post(f"/products/clinic/imports/{importid}/undo", files=fields)
+        return await self.client.post(f"/products/clinic/imports/{importid}/undo", files=fields, **more)
 
 
 def counts(page: httpx.Response) -> tuple[int, ...]:

@@ -282,10 +282,12 @@ async def test_who_reads_numbers_does_not_see_files(clinic: Clinic, elsewhere: P
 
 async def test_another_site_s_form_does_nothing(clinic: Clinic, pages: Pages) -> None:
     there = {"Origin": "https://elsewhere.example"}
+    importid = await pages.sent(*ROWS)
     preview = await pages.look(*ROWS)
     clinic.door.keys.clear()
     assert (await pages.look(*ROWS, headers=there)).status_code == 403
     assert (await pages.approve(preview, headers=there)).status_code == 403
+    assert (await pages.undo(importid, headers=there)).status_code == 403
     assert clinic.door.keys == []
 
 
