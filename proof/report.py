@@ -131,10 +131,11 @@ def _summary(runs: Runs) -> str:
     days = sorted({run["day"] for run in runs.values()})
     paces = sorted({run["pace"] for run in runs.values()})
     repeated = sum(run["reds"] > 0 for run in runs.values())
+    commits = " and ".join(sorted({f"`{run['commit']}`" for run in runs.values()}))
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
     pace = " and ".join(f"{pace:g}" for pace in paces)
     return (
-        f"\n{green:,} of {len(runs):,} rounds are green, run on {when} at pace {pace};"
+        f"\n{green:,} of {len(runs):,} rounds are green, run on {when} at pace {pace} with the code of {commits};"
         f" {repeated} of them had been red before and were repeated.\n"
     )
 
