@@ -135,8 +135,8 @@ def _summary(runs: Runs) -> str:
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
     pace = " and ".join(f"{pace:g}" for pace in paces)
     return (
-        f"\n{green:,} of {len(runs):,} rounds are green, run on {when} at pace {pace} with the code of {commits};"
-        f" {repeated} of them had been red before and were repeated.\n"
+        f"\n{green:,} of {len(runs):,} rounds are green, run on {when} at pace {pace}"
+        f" with the code of {commits}; {repeated} of them had been red before and were repeated.\n"
     )
 
 

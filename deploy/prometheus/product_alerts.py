@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from impact_schemas.catalog import Catalog, Metric
+    from impact_schemas.catalog.loop import Risk
 
 FOLDER = Path(__file__).parent / "rules"
 _HEAD = "# Made by deploy/prometheus/product_alerts.py from the catalog; changes here are overwritten.\n"
@@ -58,6 +59,7 @@ def alerts(catalog: Catalog) -> Iterator[Alert]:
         yield from _drifts(catalog, name, metric)
         yield from _silences(catalog, name, metric)
     yield from _bets(catalog)
+    yield from _risks(catalog)
     yield from _consistency(catalog)
 
 
@@ -189,6 +191,37 @@ def _bets(catalog: Catalog) -> Iterator[Alert]:
                 "runbook": _runbook("BetFailed"),
             },
         )
+
+
+def _risks(catalog: Catalog) -> Iterator[Alert]:
+    for risk in catalog.risks:
+        if risk.review_every is None:
+            continue
+        place = {"product": catalog.product, "risk": risk.id}
+        selector = _selector("impact_mission_risk_review_overdue", place)
+        owner = f"owner: {risk.owner}" if risk.owner else "nobody in the catalog"
+        last = f"the last one was on {risk.reviewed}" if risk.reviewed else "there has been none"
+        yield Alert(
+            "RiskReviewOverdue",
+            {"risk": risk.id},
+            selector,
+            selector,
+            "1h",
+            {
+                "summary": f"{catalog.title}: the review of the risk '{risk.id}' is overdue",
+                "since": f"reviews are due every {risk.review_every.days} days, and {last}",
+                "certainty": "That the day is over is certain; whether the harm is done nobody has looked.",
+                "meaning": f"Nobody has asked for a while whether this happens: {risk.statement}",
+                "concerns": f"{owner}; who would be harmed: {risk.who or 'not said in the catalog'}",
+                "next_step": f"{_guardrail_of(risk)}Then write the day of the review into `reviewed` of the"
+                " risk in the catalog.",
+                "runbook": _runbook("RiskReviewOverdue"),
+            },
+        )
+
+
+def _guardrail_of(risk: Risk) -> str:
+    return f"Look at {risk.metric} by segment and over time. " if risk.metric else "Ask those concerned. "
 
 
 def _are_compared(metric: Metric, other: str, business: Metric) -> bool:

@@ -124,7 +124,7 @@ async def test_arms_are_in_no_view_and_in_no_gauge(one: Pipeline, trial: Catalog
         segments = {segment for (segment,) in await one.rows(f"SELECT DISTINCT segment FROM {view}")}
         assert '{"language":"es"}' in segments, view
         assert not [segment for segment in segments if "@" in segment], view
-    gauges = BusinessGauges(lambda: one.rolling.points)
+    gauges = BusinessGauges(lambda: one.rolling.points, lambda: 0)
     gauges.use({"clinic": trial})
     assert b"language" in gauges.lines()
     assert b"@" not in gauges.lines()

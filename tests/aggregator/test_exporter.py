@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,6 +19,8 @@ from impact_aggregator.rules import Series
 from impact_aggregator.values import Reading
 from impact_cli.operations import operations_app
 from impact_schemas import numbers
+from impact_schemas.catalog import parse_catalog
+from tests.aggregator.conftest import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
     from impact_schemas.catalog import Catalog
 
 
+NOW = 1_767_225_600_000_000  # 2026-01-01
+
+
 def gauges(catalog: Catalog, points: Collection[Point]) -> BusinessGauges:
-    made = BusinessGauges(lambda: points)
+    made = BusinessGauges(lambda: points, lambda: NOW)
     made.use({"clinic": catalog})
     return made
 
@@ -45,6 +51,19 @@ def test_any_label_and_value_are_read_as_they_are(catalog: Catalog, language: st
     assert sample.name == "impact_visits_by_language"
     assert sample.labels == {"product": "clinic", "window": "28d", "language": language}
     assert sample.value == value / numbers.ONE
+
+
+def test_the_review_of_a_risk_is_overdue_from_the_day_after_it_was_due() -> None:
+    told = [("soon", "30d", "2025-12-02"), ("late", "30d", "2025-12-01"), ("never", "30d", None)]
+    risks = [
+        {"id": name, "statement": "Harm.", "review_every": every, "reviewed": day}
+        for name, every, day in told
+    ]
+    text = f"{TEXT}\nrisks: {json.dumps([*risks, {'id': 'unplanned', 'statement': 'Harm.'}])}"
+    catalog = parse_catalog(text, "clinic.yaml")
+    for points, expected in (([point({}, None)], {"soon": 0, "late": 1, "never": 1}), ([], {})):
+        family = next(one for one in gauges(catalog, points).collect() if "risk" in one.name)
+        assert {one.labels["risk"]: one.value for one in family.samples} == expected
 
 
 def test_a_segment_that_is_called_unknown_does_not_collide_with_the_unknown_group(catalog: Catalog) -> None:

@@ -17,6 +17,7 @@ from impact_aggregator.active import catalogs_hash
 from impact_aggregator.rules import TOTAL, UNKNOWN, is_shown
 from impact_schemas import numbers
 from impact_schemas.catalog.families import family, family_by
+from impact_schemas.tables import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -84,8 +85,10 @@ class PipelineMetrics:
 class BusinessGauges(Collector):
     """The leader's rolling values as gauges; nothing on any other aggregator."""
 
-    def __init__(self, points: Callable[[], Collection[Point]]) -> None:
+    def __init__(self, points: Callable[[], Collection[Point]], clock: Callable[[], int]) -> None:
+        """`clock` gives microseconds since 1970."""
         self._points = points
+        self._clock = clock
         self._catalogs: Mapping[str, Catalog] = {}
         # a point to its family and its line up to the value
         self._places: dict[tuple[Series, str], tuple[str, str]] = {}
@@ -112,6 +115,20 @@ class BusinessGauges(Collector):
             if point.series.segment == TOTAL:
                 states.samples.extend(_states(point))
         yield states
+        yield self._overdue()
+
+    def _overdue(self) -> Family:
+        told = "1 while the review of a risk is overdue, 0 while it is not."
+        family = Family("impact_mission_risk_review_overdue", told, "gauge")
+        today = to_datetime(self._clock()).date()
+        if self._points():  # this process leads
+            family.samples = [
+                Sample(family.name, {"product": product, "risk": risk.id}, risk.is_overdue(today))
+                for product, catalog in self._catalogs.items()
+                for risk in catalog.risks
+                if risk.review_every is not None
+            ]
+        return family
 
     def lines(self) -> bytes:
         """The values as text, the same in both of Prometheus' formats: a family for each metric and split.

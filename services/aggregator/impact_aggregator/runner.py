@@ -84,7 +84,7 @@ class Aggregator:
         self._rolling = Rolling(engine, clock, holder)
         self._evaluation = Evaluation(engine, clock, holder, self._rolling)
         self._metrics = PipelineMetrics(registry)
-        self._gauges = BusinessGauges(lambda: self._rolling.points)
+        self._gauges = BusinessGauges(lambda: self._rolling.points, clock)
         registry.register(self._gauges)
         registry.register(MissionGauges(self._evaluation.rows))
         self._rules = Rules({}, {})

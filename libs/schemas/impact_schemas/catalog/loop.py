@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from impact_schemas.catalog.forms import NAME, SLUG, UNIT, Day, Duration, Number, Part, Segment, Text
+
+if TYPE_CHECKING:
+    from datetime import date
 
 
 class Mission(Part):
@@ -91,6 +94,12 @@ class Risk(Part):
     """the day of the last review"""
     owner: str | None = None
     """who answers for it"""
+
+    def is_overdue(self, today: date) -> bool:
+        """Whether the day of its next review is over; never of one that is not to be reviewed."""
+        if self.review_every is None:
+            return False
+        return self.reviewed is None or self.reviewed + self.review_every < today
 
 
 class Stakeholder(Part):
