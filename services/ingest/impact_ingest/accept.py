@@ -47,7 +47,7 @@ class Judge:
         self._identity_of = identities.of
         self._redaction = Redaction(rules, pseudonyms)
         self._pseudonym_of = pseudonyms.of
-        self._latest = latest  # no event may be later
+        self._since, self._latest = rules.since, latest  # no event may be earlier, or later
         self._max_event_bytes = max_event_bytes
         self._hashed = hashed  # paths at which the events hold pseudonyms already
         self.identities: list[bytes] = []
@@ -114,9 +114,8 @@ class Judge:
             raise _bad_time()
         if moment > self._latest:
             raise Refused("time_in_future", "The event is later than now: check the sender's clock.", "/time")
-        if moment < self._rules.since:
-            since = self._rules.since.date()
-            raise Refused("time_too_old", f"The catalog counts events since {since}.", "/time")
+        if moment < self._since:
+            raise Refused("time_too_old", f"The catalog counts events since {self._since.date()}.", "/time")
 
     def quarantine(self, event: Any, refused: Refused) -> KeyedEvent:
         """A refused event as the quarantine log takes it. Changes `event`."""

@@ -14,7 +14,7 @@ from impact_ingest.amendments import amendment_types
 from impact_ingest.shape import Shape, compile_shape
 from impact_ingest.verdicts import Refused
 from impact_schemas.annotation import ANNOTATION, ANNOTATION_TYPE
-from impact_schemas.event_data import conditions_of, exact_reader, reader
+from impact_schemas.event_data import ABSENT, conditions_of, exact_reader, reader
 from impact_schemas.measure import CannotMeasure, measure_of
 from impact_schemas.numbers import LIMIT
 
@@ -47,7 +47,7 @@ class TypeRules:
         self.subject = event_type.subject
         self.pseudonymous: Sequence[Path] = [_below_data(path) for path in event_type.pseudonymous]
         self.amends = amendment is not None
-        self._numeric = numeric
+        self._numeric = [(reader(".".join(["data", *path])), path) for path in numeric]
         self._measured = measured
         named = amendment.named if amendment else event_type.data
         self._shape: Shape | None = None if event_type.keep_unknown else compile_shape(named)
@@ -64,9 +64,11 @@ class TypeRules:
         """
         if not self._is_valid(data) and (violation := _violation(self._validator, data, hashed)):
             raise violation
-        for path in self._numeric:
-            value = value_at(data, path)
-            if value is not None and (type(value) is not float or not -LIMIT < value < LIMIT):
+        for read, path in self._numeric:
+            value = read(data)
+            if type(value) is float and -LIMIT < value < LIMIT:
+                continue
+            if value is not None and value is not ABSENT:
                 _check_number(value, path)
         for one in self._measured:
             one.check(data)
