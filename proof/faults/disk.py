@@ -72,9 +72,11 @@ def _under_a_full_disk(process: ServerProcess, data: Path) -> Iterator[Path]:
 def embedded_full(scene: Scene) -> None:
     door = scene.embedded.door
     scene.full.touch()
-    wait_until(lambda: not _is_ready(door.url), "the door says that it cannot work", 30)
-    scene.last(10)
-    scene.full.unlink()
+    try:
+        wait_until(lambda: not _is_ready(door.url), "the door says that it cannot work", 30)
+        scene.last(10)
+    finally:
+        scene.full.unlink()
     wait_until(lambda: _is_ready(door.url), "the door works again", 60)
 
 

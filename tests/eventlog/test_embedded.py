@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from impact_eventlog import LogError, LogHole, LogUnavailable, Partition
+from impact_eventlog import LogError, LogHole, LogUnavailable, Partition, embedded
 from impact_eventlog.embedded import EmbeddedReader, EmbeddedWriter
 from impact_eventlog.pending import WriterLimits
 from impact_schemas.wire import partition_of
@@ -149,7 +149,9 @@ async def test_a_guest_is_refused_by_a_writer_that_takes_none(embedded_log: Log)
     await host.stop()
 
 
-async def test_a_full_disk_is_unavailable_and_leaves_no_gap(embedded_log: Log) -> None:
+async def test_a_full_disk_is_unavailable_and_leaves_no_gap(
+    embedded_log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = EmbeddedWriter(path_of(embedded_log), partitions=1, limits=WriterLimits(append_timeout_s=5))
     await writer.start()
     log = Log(1, path=embedded_log.path, topic=embedded_log.topic)
@@ -163,7 +165,9 @@ async def test_a_full_disk_is_unavailable_and_leaves_no_gap(embedded_log: Log) -
     await writer._in_thread(lambda: limit_pages(2))
     with pytest.raises(LogUnavailable, match="full"):
         await writer.append(log.topic, PRODUCT, [event("too much", size=100_000)])
+    assert not await writer.ready()  # though a small write would do
     await writer._in_thread(lambda: limit_pages(1000))
+    monkeypatch.setattr(embedded, "DOUBT_S", 0.0)
     assert await writer.ready()
     await writer.append(log.topic, PRODUCT, [event("after")])
     assert await writer.ready()

@@ -54,6 +54,7 @@ _READ = (
     "SELECT offset, product, received_at, payload FROM record "
     "WHERE topic = ? AND partition = ? AND offset >= ? ORDER BY offset"
 )
+DOUBT_S = 2.0  # so long after a write that failed no small one is tried
 _PROBE = "UPDATE log SET partitions = partitions"
 _CHECKPOINT_PAGES = 4000  # 16 MiB of WAL: the default of 4 MiB costs two more syncs every 16,000 events
 _TRANSACTION_BYTES = 16 * 1024 * 1024
@@ -92,7 +93,7 @@ class EmbeddedWriter:
         self._database: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._loop: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
+        self._failed_at: float | None = None  # the last write, if it failed
         self._readers: weakref.WeakSet[asyncio.Event] = weakref.WeakSet()
 
     async def start(self) -> None:
@@ -117,15 +118,16 @@ class EmbeddedWriter:
     async def ready(self) -> bool:
         """False while too much waits, and after a write that failed (disk full, say) until one succeeds.
 
-        After a failure it tries a small write itself: who is not ready may get no events to try with.
+        Some time after the last failure it tries a small write itself: who is not ready may get no events to
+        try with. Not at once, since a full disk often has room for a small one.
         """
         if self._loop is None or self._pending.full:
             return False
-        if self._failure is not None:
+        if self._failed_at is not None and time.monotonic() - self._failed_at >= DOUBT_S:
             with contextlib.suppress(sqlite3.Error):
                 await self._in_thread(lambda: self._opened().execute(_PROBE))
-                self._failure = None
-        return self._failure is None
+                self._failed_at = None
+        return self._failed_at is None
 
     async def stop(self, timeout_s: float = 10.0) -> None:
         """Writes what was accepted, within `timeout_s`, and closes. Can be repeated."""
@@ -170,9 +172,11 @@ class EmbeddedWriter:
         return [batch for partition in waiting if (batch := self._pending.take(partition, share))]
 
     def _settle(self, batches: list[Batch], write: asyncio.Future[None]) -> None:
-        self._failure = error = write.exception()
+        error = write.exception()
+        self._failed_at = None if error is None else time.monotonic()
         if error is not None:
-            _log.error("event_log_write_failed", path=str(self._path), exc_info=error)
+            bug = None if isinstance(error, sqlite3.Error) else error
+            _log.error("event_log_write_failed", path=str(self._path), error=str(error), exc_info=bug)
         for batch in batches:
             self._pending.settle(batch, error)
         for reader in self._readers:
