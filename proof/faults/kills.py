@@ -132,10 +132,13 @@ def zombie(scene: Scene) -> None:
 
 
 def _takes_over(scene: Scene, sleeper: Process) -> None:
-    """Until another aggregator has claimed what the sleeper had: the zombie must find it so."""
+    """Until another aggregator has claimed what the sleeper had: the zombie must find it so.
+
+    Asleep within a transaction it holds its rows until PostgreSQL ends that after 60 s.
+    """
     others = [one for one in scene.service.aggregators if one is not sleeper]
     before = sum(_counted(one) for one in others)
-    wait_until(lambda: sum(_counted(one) for one in others) > before, "another aggregator counts", 60)
+    wait_until(lambda: sum(_counted(one) for one in others) > before, "another aggregator counts", 90)
 
 
 def _counted(aggregator: Process) -> float:
