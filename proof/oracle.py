@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from proof.topologies import Topology
 
 DRAIN_S = 90.0  # lag 0 and every number settled, on two cores that others use too
-INGEST_BOUND_MIB = 256.0
-AGGREGATOR_BOUND_MIB = 512.0
+BOUNDS_MIB = {"door": 256.0, "aggregator": 512.0, "up": 768.0}  # `impact up` is both
 SHOWN = 5  # differences of one kind in a message
 
 
@@ -292,7 +291,7 @@ def _equal(one: tuple[float, int], other: tuple[float, int]) -> bool:
 
 def _memory_faults(service: Topology) -> Iterator[str]:
     for name, mib in service.peak_memory_mib().items():
-        bound = INGEST_BOUND_MIB if name.startswith("door") else AGGREGATOR_BOUND_MIB
+        bound = BOUNDS_MIB[name.partition("-")[0]]
         if mib > bound:
             yield f"L8 {name} took {mib:.0f} MiB, the bound is {bound:.0f}"
 

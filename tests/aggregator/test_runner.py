@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import text
 
 from impact_aggregator import counting, runner
+from impact_aggregator.leadership import LEASE_SECONDS
 from impact_aggregator.rebuild import Rebuild
 from impact_aggregator.recount import History
 from impact_aggregator.runner import Aggregator, Stalled
@@ -283,3 +285,22 @@ async def test_a_tick_that_never_ends_ends_the_process(
 
     with pytest.raises(Stalled, match="tick has not ended"):
         await hang()
+
+
+async def test_after_a_tick_that_slept_the_next_one_comes_while_the_lease_lasts(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep_s, ticks = 0.0, asyncio.Queue[float]()
+    monotonic = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + asleep_s)
+
+    async def tick() -> bool:
+        nonlocal asleep_s
+        ticks.put_nowait(monotonic())
+        asleep_s += 70
+        return False
+
+    async with running(tmp_path, catalog) as one:
+        one.aggregator._rolling.tick = tick  # type: ignore[method-assign]
+        first, second = [await asyncio.wait_for(ticks.get(), WAIT_S) for _ in range(2)]
+    assert second - first < LEASE_SECONDS

@@ -183,11 +183,13 @@ class Recounter:
         days = {floor(key.start, DAY) for key in buckets if key.resolution != ALL_TIME}
         for start, end in await self._store.log_ranges(claim, days):
             chunk: list[Event] = []
+            size = 0
             async for record in self._history.records(claim.partition, start, end):
                 chunk += self._of_days(record, days)
-                if len(chunk) > _CHUNK:
+                size += len(record.payload)
+                if size > _CHUNK_BYTES:
                     await self._add(buckets, chunk, new)
-                    chunk = []
+                    chunk, size = [], 0
             await self._add(buckets, chunk, new)
 
     def _of_days(self, record: Record, days: Collection[int]) -> Iterable[Event]:
@@ -212,7 +214,7 @@ class Recounter:
                 buckets[key].merge(partial)
 
 
-_CHUNK = 20_000  # events decoded at a time
+_CHUNK_BYTES = 4 * 1024 * 1024  # of the log, decoded at a time: some 16,000 events, beside those of the turn
 
 
 def is_first_copy(event: Event, known: Mapping[bytes, Known]) -> bool:

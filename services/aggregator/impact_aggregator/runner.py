@@ -18,6 +18,7 @@ from impact_aggregator.batches import Claim
 from impact_aggregator.counting import CatalogBehind, Counting
 from impact_aggregator.exporter import BusinessGauges, PipelineMetrics
 from impact_aggregator.fold import totals
+from impact_aggregator.leadership import LEASE_SECONDS
 from impact_aggregator.mission.evaluation import Evaluation
 from impact_aggregator.mission.gauges import MissionGauges
 from impact_aggregator.recount import History
@@ -330,7 +331,7 @@ class Aggregator:
                 self._metrics.tick.observe(time.monotonic() - started)
                 await self._evaluate()
             took = time.monotonic() - self._under_way.pop("tick")
-            await self._pause(max(TICK_S - took, 2 * took))  # never more than a third of the time
+            await self._pause(pause_after(took))
 
     async def _evaluate(self) -> None:
         started = time.monotonic()
@@ -370,6 +371,14 @@ class Aggregator:
         for what, began in self._under_way.items():
             if now - began > HUNG_S:
                 raise Stalled(f"a {what} has not ended for {HUNG_S:.0f} s: the database does not answer")
+
+
+def pause_after(took_s: float) -> float:
+    """Seconds until the next tick: it takes a third of the time at most, unless the lease ran out by that.
+
+    One that slept, or waited for a database, took minutes without having done anything.
+    """
+    return max(TICK_S - took_s, min(2 * took_s, LEASE_SECONDS - 1))
 
 
 async def _finish(work: Coroutine[object, object, T]) -> T:
