@@ -115,10 +115,13 @@ def _no_memory_bound() -> Iterable[Patch]:
     from impact_ingest import limits
 
     for limited in (limits.Limits, pending.WriterLimits):
-        defaults = [
-            10**12 if "in_flight" in field.name else field.default for field in dataclasses.fields(limited)
-        ]
+        fields = dataclasses.fields(limited)
+        bounds = [field for field in fields if "in_flight" in field.name]
+        # the class takes them from its constructor, who reads settings takes them from the fields
+        defaults = [10**12 if field in bounds else field.default for field in fields]
         yield limited.__init__, "__defaults__", tuple(defaults)
+        for field in bounds:
+            yield field, "default", 10**12
 
 
 def _no_suppression() -> Iterable[Patch]:
