@@ -83,10 +83,10 @@ class Load(NamedTuple):
 
 
 LOADS = [
-    Load(1000, 200, 16),
-    Load(100, 1_000, 32),
-    Load(10, 4_000, CONNECTIONS),
-    Load(1, 12_000, CONNECTIONS),
+    Load(1000, 400, 16),
+    Load(100, 2_000, 32),
+    Load(10, 8_000, CONNECTIONS),
+    Load(1, 24_000, CONNECTIONS),
 ]
 
 

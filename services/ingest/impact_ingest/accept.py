@@ -110,7 +110,7 @@ class Judge:
         except msgspec.ValidationError:
             raise _bad_time() from None
         # the parser also takes no zone, a space for the T, and +0100
-        if moment.tzinfo is None or text[10] != "T" or (text[-1] != "Z" and text[-3] != ":"):
+        if text[10] != "T" or (text[-1] != "Z" and (moment.tzinfo is None or text[-3] != ":")):
             raise _bad_time()
         if moment > self._latest:
             raise Refused("time_in_future", "The event is later than now: check the sender's clock.", "/time")

@@ -260,9 +260,9 @@ class Door:
         judge = self._judges.of(rules)
         verdicts = Verdicts([], judge.identities, [], [])
         accept, taken = judge.accept, verdicts.accepted.append
-        for index, event in enumerate(events.decoded):
+        for index, (event, size) in enumerate(zip(events.decoded, events.sizes, strict=True)):
             try:
-                taken(accept(event, events.sizes[index]))
+                taken(accept(event, size))
             except Refused as refused:
                 if events.single and refused.code == "invalid_envelope":
                     raise _bad_request(refused) from None
