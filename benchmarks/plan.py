@@ -31,7 +31,7 @@ def full(tell: Callable[[str], None]) -> Plan:
         runs=3,
         events=150_000,
         series=(100, 1_000, 10_000, 100_000, 1_000_000),
-        identities=(100_000, 1_000_000, 10_000_000),
+        identities=(100_000, 1_000_000, 10_000_000, 100_000_000),
         batches=20,
         flights=336_776,
         freshness_s=20,
