@@ -24,9 +24,9 @@ NOTE = (
     " floor is decode, schema, pseudonym, identity, encode and Kafka batch in a loop, without HTTP and"
     " broker. Small requests come to the door without a task, a scope and messages of ASGI. Of one"
     " event a request half is the socket and the parsing of HTTP, as in the bare route; about a quarter is"
-    " the append of aiokafka, which costs by the batch: 64 connections fill each of 12 batches with 5 events; the"
-    " rest is the door, in some 100 calls of Python of which none is large. With 10 a request it is the floor"
-    " and the same append. Fewer partitions, or more connections at once, make both cheaper."
+    " the append of aiokafka, which costs by the batch: 64 connections fill each of 12 batches with 5 events;"
+    " the rest is the door, in some 100 calls of Python of which none is large. With 10 a request it is the"
+    " floor and the same append. Fewer partitions, or more connections at once, make both cheaper."
 )
 _OURS, _BARE = "the service", "a bare uvicorn route"
 
