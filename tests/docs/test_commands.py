@@ -129,7 +129,7 @@ class Reader:
         found = settings.Settings().for_folder(self._folder / DATA)
         engine = connect(found.required_database_url())
         try:
-            return not await lag.records_behind(found, engine) and await lag.windows_follow(engine)
+            return not await lag.records_behind(found, engine) and await lag.numbers_follow(engine)
         except LogError:
             return False
         finally:

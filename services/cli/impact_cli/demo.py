@@ -223,7 +223,7 @@ async def _wait_until_counted(found: Settings, engine: AsyncEngine) -> None:
         task = bar.add_task("counting", total=None, trouble="", behind=0)
         while True:
             behind = await lag.records_behind(found, engine)
-            if not behind and await lag.windows_follow(engine):
+            if not behind and await lag.numbers_follow(engine):
                 return
             bar.update(task, behind=behind)
             if time.monotonic() > deadline:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import exists, select, text
+from sqlalchemy import exists, or_, select, text
 
 from impact_cli import event_logs
 from impact_database.engine import read_only
-from impact_schemas.tables import changed_series
+from impact_schemas.tables import changed_day, changed_series
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,10 +27,14 @@ async def records_behind(settings: Settings, engine: AsyncEngine) -> int:
     return sum(max(0, end - counted.get(partition, 0)) for partition, end in ends.items())
 
 
-async def windows_follow(engine: AsyncEngine) -> bool:
-    """Whether the rolling metrics have everything that is in the buckets."""
+async def numbers_follow(engine: AsyncEngine) -> bool:
+    """Whether rolling metrics and calendar periods have everything that is in the buckets.
+
+    Periods, from which trends are worked out, follow some seconds later.
+    """
     async with read_only(engine).connect() as connection:
-        return not (await connection.execute(select(exists(select(changed_series.c.id))))).scalar_one()
+        waits = [exists(select(changed.c.id)) for changed in (changed_series, changed_day)]
+        return not (await connection.execute(select(or_(*waits)))).scalar_one()
 
 
 async def last_change(engine: AsyncEngine) -> str:
