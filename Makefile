@@ -38,7 +38,7 @@ check: $(VENV)/dev.stamp ## linters, formatting, types, import rules, Dockerfile
 	@$(foreach name,$(LOCKED),$(call export,$(name)) | diff - requirements/$(name).txt \
 	  || { echo "requirements/$(name).txt is behind uv.lock: run make lock" >&2; exit 1; };)
 
-bench: $(VENV)/dev.stamp $(QUIXSTREAMS) ## measure, and write docs/performance.md (40 min); less: QUICK=1, ONLY=aggregator,growth
+bench: $(VENV)/dev.stamp $(QUIXSTREAMS) ## measure, and write docs/performance.md (20 min); less: QUICK=1, ONLY=aggregator,growth
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(ARGS)
 
 proof: $(VENV)/dev.stamp ## break it under load, in pieces: PACE=0.1 ARGS="--for 45m --write"; one round: FAULT=zombie SEED=7

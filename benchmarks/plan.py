@@ -26,7 +26,7 @@ class Plan:
 
 
 def full(tell: Callable[[str], None]) -> Plan:
-    """Half an hour, most of it for the many events of `scale`."""
+    """Twenty minutes, most of it for the many events of `scale` and identities of `growth`."""
     return Plan(
         runs=3,
         events=150_000,
