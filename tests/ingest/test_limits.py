@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import tracemalloc
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
@@ -17,6 +18,8 @@ from impact_ingest.problems import Problem
 from tests.ingest.running import MemoryWriter, an_event, batch_of, eventually, running
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from tests.ingest.running import Service
 
 SMALL = Limits(
@@ -167,6 +170,38 @@ async def test_too_much_in_flight_is_503_until_it_is_less(writer: MemoryWriter) 
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [202, 202]
         assert (await service.send(body, "cloudevents+json")).status_code == 202
         assert in_flight(service) == 0
+
+
+class Joining(MemoryWriter):
+    """Takes events at once, as the writers do that join them into records, and then waits."""
+
+    def append(self, *_arguments: Any) -> Awaitable[None]:  # type: ignore[override]  # it keeps no events
+        async def arrived() -> None:
+            assert self.gate is not None
+            await self.gate.wait()
+
+        return arrived()
+
+
+async def test_while_the_log_waits_the_door_holds_neither_body_nor_events() -> None:
+    writer = Joining(gate=asyncio.Event())
+    assert writer.gate is not None
+    body = json.dumps([an_event(id=f"e-{number}", note="x" * 1_000) for number in range(500)]).encode()
+    async with running(writer) as service:
+        tracemalloc.start()
+        try:
+            sent = asyncio.create_task(service.send(body, "cloudevents-batch+json"))
+            await eventually(lambda: in_flight(service) >= len(body))
+            await asyncio.sleep(0.2)
+            traces = tracemalloc.take_snapshot().filter_traces(
+                [tracemalloc.Filter(True, "*/impact_ingest/*")]
+            )
+        finally:
+            tracemalloc.stop()
+        held = sum(trace.size for trace in traces.traces)
+        writer.gate.set()
+        assert (await sent).status_code == 202
+    assert held < len(body) / 4, (held, len(body))
 
 
 async def test_too_many_requests_in_flight_are_503(writer: MemoryWriter) -> None:
