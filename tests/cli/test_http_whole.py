@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvicorn
 
 from impact_cli.http_heads import HeadLimits, bounded
+from impact_cli.http_whole import BODY_DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -133,14 +134,15 @@ async def test_a_body_in_a_second_packet_is_waited_for() -> None:
 async def test_a_body_in_pieces_or_late_is_the_applications() -> None:
     taker = Taker()
     async with serving(taker) as (_, reader, writer):
-        for pieces, pause_s in (((-3, -2, -1), 0.03), ((-3,), 0.3), ((-4,), 0.03), ((20,), 0.03)):
+        cases = (((-3, -2, -1), 0.03), ((-3,), 0.3), ((-4,), 0.03), ((-4,), 0.3), ((20,), 0.03))
+        for pieces, pause_s in cases:
             whole, begin = request(b"late"), 0
             for end in pieces:
                 writer.write(whole[begin:end])
                 await asyncio.sleep(pause_s)
                 begin = end
             writer.write(whole[begin:])
-            took = pieces == (-4,)  # the head, and then the body
+            took = pieces == (-4,) and pause_s < BODY_DEADLINE_S  # the head, and soon the body
             assert await answer(reader) == ((202, b"short") if took else (200, b"long late"))
     assert taker.offered == [b"late"]
 
