@@ -32,12 +32,12 @@ class Told(NamedTuple):
 
 
 class Taker:
-    """Takes every body but "no", and answers when it is told to."""
+    """Takes every body but "no", and answers at once, or when it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = True) -> None:
         self.offered: list[bytes] = []
         self.answers: list[Callable[[Reply], None]] = []
-        self.at_once = True
+        self.at_once = at_once
 
     def take(self, headers: list[tuple[bytes, bytes]], body: bytes, answer: Callable[[Reply], None]) -> bool:
         assert (b"host", b"x") in headers
@@ -182,8 +182,7 @@ async def test_other_requests_are_never_offered() -> None:
 
 
 async def test_requests_sent_ahead_are_answered_in_their_order() -> None:
-    taker = Taker()
-    taker.at_once = False
+    taker = Taker(at_once=False)
     async with serving(taker) as (_, reader, writer):
         writer.write(request(b"first"))
         await asyncio.sleep(0.03)
@@ -210,8 +209,7 @@ async def test_an_answer_of_the_application_is_not_overtaken() -> None:
 
 
 async def test_who_sends_far_ahead_has_to_wait() -> None:
-    taker = Taker()
-    taker.at_once = False
+    taker = Taker(at_once=False)
     async with serving(taker) as (_, _reader, writer):
         writer.write(request(b"one"))
         await asyncio.sleep(0.03)
@@ -223,8 +221,7 @@ async def test_who_sends_far_ahead_has_to_wait() -> None:
 
 
 async def test_a_client_that_left_hurts_nobody() -> None:
-    taker = Taker()
-    taker.at_once = False
+    taker = Taker(at_once=False)
     async with serving(taker) as (server, _reader, writer):
         writer.write(request(b"one"))
         await asyncio.sleep(0.03)
@@ -235,8 +232,7 @@ async def test_a_client_that_left_hurts_nobody() -> None:
 
 
 async def test_at_the_end_of_the_server_what_was_taken_is_answered() -> None:
-    taker = Taker()
-    taker.at_once = False
+    taker = Taker(at_once=False)
     async with serving(taker) as (server, reader, writer):
         writer.write(request(b"one"))
         await asyncio.sleep(0.03)

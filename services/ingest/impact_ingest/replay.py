@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from impact_ingest.accept import Judge
 from impact_ingest.problems import Problem
 from impact_ingest.redaction import DATA_DROPPED, HASHED_PATHS
-from impact_ingest.rules import value_at
 from impact_ingest.split import decode
 from impact_schemas.identity import Pseudonyms
 
@@ -125,4 +124,4 @@ def _texts_at(value: Any, path: Path) -> Iterator[str]:
         if isinstance(value, str):
             yield value
     elif isinstance(value, dict):
-        yield from _texts_at(value_at(value, path[:1]), path[1:])
+        yield from _texts_at(value.get(path[0]), path[1:])

@@ -40,14 +40,14 @@ class TypeRules:
     def __init__(
         self,
         event_type: EventType,
-        numeric: Sequence[Path] = (),
+        numeric: Sequence[str] = (),
         measured: Sequence[Measured] = (),
         amendment: AmendmentType | None = None,
     ) -> None:
         self.subject = event_type.subject
         self.pseudonymous: Sequence[Path] = [_below_data(path) for path in event_type.pseudonymous]
         self.amends = amendment is not None
-        self._numeric = [(reader(".".join(["data", *path])), path) for path in numeric]
+        self._numeric = [(reader(path), _below_data(path)) for path in numeric]
         self._measured = measured
         named = amendment.named if amendment else event_type.data
         self._shape: Shape | None = None if event_type.keep_unknown else compile_shape(named)
@@ -125,14 +125,14 @@ def _below_data(path: str) -> Path:
     return tuple(path.split(".")[1:])
 
 
-def _numeric_paths(catalog: Catalog, event_type: str) -> list[Path]:
+def _numeric_paths(catalog: Catalog, event_type: str) -> list[str]:
     """Paths whose values some metric computes with."""
     paths = {
         metric.of
         for metric in catalog.metrics.values()
         if event_type in metric.event and metric.aggregate in _NUMERIC_AGGREGATES and metric.of
     }
-    return [_below_data(path) for path in sorted(paths - {"subject"})]
+    return sorted(paths - {"subject"})
 
 
 class Measured(NamedTuple):
@@ -179,15 +179,6 @@ def _source_matcher(globs: Sequence[str]) -> Callable[[str], bool]:
 def _parts(glob: str) -> list[str]:
     """Literals and `*`; runs of `*` are one, or matching would take exponential time."""
     return re.split(r"(\*)", re.sub(r"\*+", "*", glob))
-
-
-def value_at(data: Any, path: Path) -> Any:
-    """The value at `path` below `data`; None where there is none."""
-    for step in path:
-        if type(data) is not dict:
-            return None
-        data = data.get(step)
-    return data
 
 
 def _check_number(value: Any, path: Path) -> None:
